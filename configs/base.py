@@ -1,0 +1,40 @@
+"""The fields every recipe shares. A recipe starts from these and sets what differs."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The shared fields at their defaults; durations are in optimizer steps."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.num_steps = 10_000
+    config.batch_size = 128
+    config.log_every_steps = 500
+    config.eval_every_steps = 2_500
+    config.checkpoint_every_steps = 2_500
+    config.figure_every_steps = 2_500
+    config.steps_per_call = 100  # steps in one compiled call; results do not depend on it
+    config.precision = "float32"  # of the networks: "float32" | "bfloat16"; parameters and losses stay float32
+    config.ema_decay = 0.0  # of the moving average of parameters that is evaluated; 0: the raw parameters
+
+    config.data = ml_collections.ConfigDict()
+    config.data.name = "mnist_5k"
+    config.data.data_dir = ""  # where a prepared TFDS set lies; "" is TFDS's own default
+    config.data.placement = "device"  # "device": all of it in accelerator memory | "stream": read as needed
+    config.data.binarization = "none"  # "none" | "dynamic": every visit draws pixels ~ Bernoulli(intensity)
+    config.data.num_validation = 500  # examples held out of the training split
+    config.data.image_size = 0  # side to which images are cropped and resized; 0: as stored
+
+    config.optimizer = ml_collections.ConfigDict()
+    config.optimizer.name = "adam"  # "adam" | "adamw" | "sgd" | "rmsprop" | "nadam"
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "constant"  # "constant" | "cosine" | "linear" | "burda"
+    config.optimizer.warmup_steps = 0
+    config.optimizer.clip_norm = 0.0  # global gradient norm; 0: no clipping
+
+    config.evaluation = ml_collections.ConfigDict()
+    config.evaluation.batch_size = 500
+    config.evaluation.num_samples = 1_000  # generated into samples.npz
+
+    config.writers = ("jsonl",)  # plus "tensorboard", "wandb"
+    return config

@@ -1,0 +1,140 @@
+"""From a command line to a config and a workdir; every mistake on it is one clear line.
+
+python -m experiments.<family> --config=configs/<recipe>.py[:variant] [--workdir=DIR] [--config.x=y]
+"""
+
+import difflib
+import errno
+import functools
+import pathlib
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, NoReturn
+
+import ml_collections
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from genlab.errors import InputError
+from genlab.training.checkpoint import CheckpointError
+from genlab.training.interruption import InterruptedRun
+from genlab.training.loop import DivergedError
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: configs/<recipe>.py[:variant].", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; by default runs/<recipe>[-variant].")
+
+
+class Launch(NamedTuple):
+    """What the command line asked for.
+
+    Attributes:
+        config: resolved and locked.
+        recipe: the config's file name, with "-variant" where there is one.
+        workdir: where the run lives.
+        command: the command line, to be run again.
+    """
+
+    config: ml_collections.ConfigDict
+    recipe: str
+    workdir: pathlib.Path
+    command: str
+
+
+def launch(module: str, experiment: Callable[[Launch], None]) -> None:
+    """Runs `python -m <module>`; exits with 2 on bad input, 1 on a failed run, 128 + signal when interrupted."""
+    app.run(lambda _: _run(module, experiment), flags_parser=_parse)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """One line on stderr, then the exit."""
+    sys.stdout.flush()
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        default = check_config_flags(argv[1:])
+        rest = flags.FLAGS(argv)
+        check_tuples(default, CONFIG.value)
+    except (InputError, flags.Error, TypeError, ValueError) as error:
+        fail(re.sub(r"^flag --(config\.\S+?)=(.*?): ", r"\1=\2: ", str(error)), 2)
+    if len(rest) > 1:
+        fail(f"unexpected argument {rest[1]!r}; options are written --name=value", 2)
+    return rest
+
+
+def check_config_flags(arguments: list[str]) -> ml_collections.ConfigDict:
+    """The config before its overrides.
+
+    Raises:
+        InputError: no --config, a file that is not there, or a --config.x.y that it has not.
+    """
+    config = None
+    for position, argument in enumerate(arguments):
+        name, _, value = argument.lstrip("-").partition("=")
+        if not argument.startswith("-") or not re.match(r"(no)?config(\.|$)", name):
+            continue
+        if name == "config":
+            config = load_config(value or next(iter(arguments[position + 1 :]), ""))
+        elif config is None:
+            raise InputError(f"--config=FILE must come before {argument}")
+        else:
+            field, known = name.partition(".")[2], list(fields(config))
+            if field not in known:
+                near = difflib.get_close_matches(field, known, n=1, cutoff=0.5)
+                hint = f"did you mean config.{near[0]}?" if near else f"known: {', '.join(known)}"
+                raise InputError(f"unknown config field config.{field}; {hint}")
+    if config is None:
+        raise InputError("no --config given; for example --config=configs/vae.py")
+    return config
+
+
+def check_tuples(default: ml_collections.ConfigDict, config: ml_collections.ConfigDict) -> None:
+    """Raises InputError for a tuple whose elements are not of the default's type, which the parser lets pass."""
+    for field in fields(default):
+        before, now = (functools.reduce(getattr, field.split("."), block) for block in (default, config))
+        if isinstance(before, tuple) and before and any(type(element) is not type(before[0]) for element in now):
+            raise InputError(f"config.{field} is {now}; its elements must be {type(before[0]).__name__}")
+
+
+def load_config(source: str) -> ml_collections.ConfigDict:
+    """The config that "path.py" or "path.py:variant" names."""
+    path, _, variant = source.partition(":")
+    if not pathlib.Path(path).is_file():
+        raise InputError(f"no config file {path!r}")
+    get_config = runpy.run_path(path).get("get_config")
+    if get_config is None:
+        raise InputError(f"{path} has no get_config()")
+    return get_config(variant) if variant else get_config()
+
+
+def fields(config: ml_collections.ConfigDict, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all fields, blocks included."""
+    for name, value in config.items():
+        yield prefix + name
+        if isinstance(value, ml_collections.ConfigDict):
+            yield from fields(value, f"{prefix}{name}.")
+
+
+def _run(module: str, experiment: Callable[[Launch], None]) -> None:
+    path, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    recipe = pathlib.Path(path).stem + (f"-{variant}" if variant else "")
+    workdir = pathlib.Path(WORKDIR.value or f"runs/{recipe}")
+    command = shlex.join(["python", "-m", module, *sys.argv[1:]])
+    logging.set_verbosity(logging.WARNING)  # the checkpoint library narrates at INFO
+    try:
+        experiment(Launch(CONFIG.value, recipe, workdir, command))
+    except InputError as error:
+        fail(str(error), 2)
+    except InterruptedRun as stop:
+        fail(f"{stop}; the same command resumes it", 128 + stop.signal)
+    except (DivergedError, CheckpointError) as error:
+        fail(f"{error}; earlier checkpoints in {workdir / 'checkpoints'} are intact", 1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        fail(f"no space left for {workdir}; its checkpoints are intact, the same command resumes", 1)

@@ -1,0 +1,127 @@
+"""The one interface: a generative model is a record of pure functions over a State of arrays.
+
+The field asks three things of a generative model: can it *generate*, does it learn a *representation*,
+does it estimate a *density*? An `Algorithm` answers with `generate`, with `encode` and `decode`, and with
+`log_prob`; an ability that a method lacks is None. Its `density` field says how it holds the density:
+
+    "exact"     flows, autoregressive models     log_prob is log p(x)
+    "bound"     variational autoencoders         log_prob is an estimate from below
+    "implicit"  adversarial models               samples only
+    "none"      a plain autoencoder              neither
+
+Every method is a game with k >= 1 players. A player is what one optimizer moves: a VAE has one, a GAN
+two, CycleGAN two pairs. Networks, optimizers and hyper-parameters are closed over by plain factories,
+`vae(model, tx, beta) -> Algorithm`; a State holds arrays alone, so it can be jitted, scanned, vmapped,
+sharded and checkpointed without knowing the method.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+Array = jax.Array
+Key = jax.Array  # a typed PRNG key, `jax.random.key(seed)`
+PyTree = Any
+Batch = Mapping[str, Array]  # "x": f32[B, H, W, C] in [0, 1] or f32[B, D]; "label": i32[B] where the data has labels
+Metrics = dict[str, Array]  # name -> f32[]
+
+
+@flax.struct.dataclass
+class Player:
+    """What one optimizer moves. Arrays only: the network and the optimizer are closed over.
+
+    Attributes:
+        params: the trained parameters.
+        stats: what the network updates without a gradient (batch statistics, spectral-norm vectors); {} if none.
+        opt_state: the optimizer's state for `params`.
+    """
+
+    params: PyTree
+    stats: PyTree
+    opt_state: optax.OptState
+
+
+@flax.struct.dataclass
+class State:
+    """All that training changes. With the config it is a whole checkpoint.
+
+    Attributes:
+        step: i32[], the number of steps taken.
+        players: by name; a one-player game has one entry.
+        average: exponential moving averages of parameters, by player, where a method keeps them; {} if none.
+        memory: whatever else a method remembers (replay buffer, image pools); {} if nothing.
+    """
+
+    step: Array
+    players: dict[str, Player]
+    average: dict[str, PyTree]
+    memory: PyTree
+
+
+class Algorithm(NamedTuple):
+    """A generative model as pure functions; B is the batch size, D the size of a code.
+
+    Attributes:
+        init: (key, batch) -> State. Always called under jit: run eagerly, parameters and their moving
+            average can share a buffer, which donation then frees twice.
+        step: (state, batch, key) -> (State, Metrics). One round of the game; metrics are scalars.
+        evaluate: (state, batch, key) -> {name: f32[B]}. Per example and never averaged, so that the caller
+            can mask padding and reduce once.
+        generate: (state, batch, key) -> new examples [B, ...]. The batch gives B, labels or source images.
+        encode: (state, batch, key) -> codes f32[B, D].
+        decode: (state, codes or noise f32[B, D], key) -> examples [B, ...].
+        log_prob: (state, batch, key) -> f32[B], nats per example.
+        density: how the method holds the density, see the module's docstring.
+    """
+
+    init: Callable[[Key, Batch], State]
+    step: Callable[[State, Batch, Key], tuple[State, Metrics]]
+    evaluate: Callable[[State, Batch, Key], dict[str, Array]]
+    generate: Callable[[State, Batch, Key], Array] | None
+    encode: Callable[[State, Batch, Key], Array] | None
+    decode: Callable[[State, Array, Key], Array] | None
+    log_prob: Callable[[State, Batch, Key], Array] | None
+    density: Literal["exact", "bound", "implicit", "none"]
+
+
+def new_player(params: PyTree, tx: optax.GradientTransformation, stats: PyTree | None = None) -> Player:
+    """A player at the start of its game: these parameters, a fresh optimizer state."""
+    return Player(params=params, stats={} if stats is None else stats, opt_state=tx.init(params))
+
+
+def new_state(
+    players: dict[str, Player], average: dict[str, PyTree] | None = None, memory: PyTree | None = None
+) -> State:
+    """A State at step 0."""
+    return State(
+        step=jnp.zeros((), jnp.int32),
+        players=players,
+        average={} if average is None else average,
+        memory={} if memory is None else memory,
+    )
+
+
+def descend(
+    player: Player,
+    tx: optax.GradientTransformation,
+    loss_fn: Callable[[PyTree, PyTree], tuple[Array, tuple[PyTree, PyTree]]],
+) -> tuple[Player, Array, PyTree]:
+    """One gradient step of one player.
+
+    Args:
+        player: whose parameters move.
+        tx: its optimizer, the one its `opt_state` was made by.
+        loss_fn: (params, stats) -> (loss f32[], (stats, aux)). Whatever else the loss needs (the batch, the
+            other players) it closes over; other players' stats may be read but not returned.
+
+    Returns:
+        The player after the step, the loss before it, and aux.
+    """
+    (loss, (stats, aux)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(player.params, player.stats)
+    with jax.numpy_dtype_promotion("standard"):  # optax takes float powers of an integer count; the rest may be strict
+        updates, opt_state = tx.update(gradients, player.opt_state, player.params)
+    return Player(optax.apply_updates(player.params, updates), stats, opt_state), loss, aux

@@ -1,0 +1,190 @@
+"""Batches as a pure function of (seed, step), from device memory or from a stream.
+
+Training visits the examples in one endless sequence: epoch after epoch, each a permutation of the training split drawn
+from (seed, epoch). Batch number `step` is positions step B, ..., step B + B - 1 of that sequence, so every epoch visits
+every example exactly once whatever B is, nothing about the data needs a checkpoint, and both placements give the
+same batches.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from genlab.data.dataset import Split
+from genlab.errors import InputError
+
+Array = jax.Array
+PyTree = Any
+Batch = Mapping[str, Array]
+
+_AHEAD_BYTES = 512 << 20  # of batches read before they are asked for
+
+
+class Feed(NamedTuple):
+    """Where a training loop gets its batches.
+
+    Attributes:
+        arrays: what stays on the device for the whole run, passed to every compiled call; {} for a stream.
+        read: (first_step, num, capacity) -> what the compiled call that takes steps first_step, ...,
+            first_step + num - 1 is given: host arrays [capacity, B, ...], of which rows beyond num are padding.
+        select: (arrays, what read returned, i i32[]) -> raw batch number first_step + i; for use in compiled code.
+        close: () -> None, ends the reading threads, if any.
+    """
+
+    arrays: PyTree
+    read: Callable[[int, int, int], PyTree]
+    select: Callable[[PyTree, PyTree, Array], Batch]
+    close: Callable[[], None]
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, num_examples: int) -> np.ndarray:
+    rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    permutation = rng.permutation(num_examples).astype(np.int32)
+    permutation.flags.writeable = False
+    return permutation
+
+
+def _indices(seed: int, first: int, last: int, num_examples: int) -> np.ndarray:
+    """i32[last - first], the examples at these positions of the endless sequence."""
+    pieces = [np.empty(0, np.int32)]
+    while first < last:
+        epoch, offset = divmod(first, num_examples)
+        piece = _permutation(seed, epoch, num_examples)[offset : offset + last - first]
+        pieces.append(piece)
+        first += len(piece)
+    return np.concatenate(pieces)
+
+
+def batch_indices(seed: int, step: int, batch_size: int, num_examples: int) -> np.ndarray:
+    """The examples of one batch.
+
+    Args:
+        seed: of the run, at least 0.
+        step: number of the batch, from 0.
+        batch_size: B.
+        num_examples: of the training split.
+
+    Returns:
+        i32[B], in [0, num_examples).
+    """
+    return _indices(seed, step * batch_size, (step + 1) * batch_size, num_examples)
+
+
+def device_feed(split: Split, batch_size: int, seed: int) -> Feed:
+    """Batches gathered on the device from the whole split; the host sends nothing but indices.
+
+    Args:
+        split: columns [N, ...], copied to the default device.
+        batch_size: B.
+        seed: of the order.
+
+    Raises:
+        InputError: B is not in [1, N], or the split takes more than half of the memory there is.
+    """
+    num_examples = _check(split, batch_size)
+    size, memory = sum(column.nbytes for column in split.values()), _memory()
+    if 2 * size > memory:
+        raise InputError(
+            f"the training split takes {size / 2**30:.1f} GiB, over half of the {memory / 2**30:.1f} GiB there is: "
+            "set data.placement to 'stream'"
+        )
+
+    def read(first_step: int, num: int, capacity: int) -> np.ndarray:
+        index = np.zeros((capacity, batch_size), np.int32)
+        rows = _indices(seed, first_step * batch_size, (first_step + num) * batch_size, num_examples)
+        index[:num] = rows.reshape(num, batch_size)
+        return index
+
+    def select(arrays: PyTree, index: Array, i: Array) -> Batch:
+        rows = jax.lax.dynamic_index_in_dim(index, i, keepdims=False)
+        return jax.tree.map(lambda column: column.at[rows].get(mode="promise_in_bounds"), arrays)
+
+    arrays = jax.device_put({name: np.asarray(column) for name, column in split.items()})
+    return Feed(arrays, read, select, close=lambda: None)
+
+
+def stream_feed(
+    split: Split, batch_size: int, seed: int, num_threads: int = 2, shard: tuple[int, int] = (0, 1)
+) -> Feed:
+    """Batches read on the host, ahead of need, by grain's threads; for splits that do not fit on the device.
+
+    Args:
+        split: columns [N, ...], indexed by i32[B] from several threads at once.
+        batch_size: B, of the whole batch.
+        seed: of the order.
+        num_threads: that read.
+        shard: (k, n), for one process of n: its k-th contiguous part of every batch, B / n examples, is all that is
+            read.
+
+    Raises:
+        InputError: B is not in [1, N], or n does not divide it.
+    """
+    import grain
+
+    num_examples = _check(split, batch_size)
+    part, num_parts = shard
+    if batch_size % num_parts:
+        raise InputError(f"batch_size {batch_size} does not divide among {num_parts} processes")
+    size = batch_size // num_parts
+
+    class Batches:
+        """Random access by step."""
+
+        def __len__(self):
+            return np.iinfo(np.int64).max // batch_size  # endless
+
+        def __getitem__(self, index):
+            rows = batch_indices(seed, int(index), batch_size, num_examples)[part * size : (part + 1) * size]
+            return {name: column[rows] for name, column in split.items()}
+
+    batches = grain.MapDataset.source(Batches())
+    batch_bytes = sum(column.nbytes // num_examples for column in split.values()) * size
+    iterator, next_step = None, 0
+
+    def read(first_step: int, num: int, capacity: int) -> PyTree:
+        nonlocal iterator, next_step
+        if iterator is None:
+            # as much as one call takes: the next call's batches are read while this one computes
+            ahead = max(num_threads, min(capacity, _AHEAD_BYTES // max(batch_bytes, 1)))
+            iterator = iter(batches.to_iter_dataset(grain.ReadOptions(num_threads, ahead)))
+            next_step = 0
+        if first_step != next_step:
+            iterator.set_state({"next_index": first_step})
+        stacked = {name: np.zeros((capacity, size, *column.shape[1:]), column.dtype) for name, column in split.items()}
+        for i in range(num):
+            for name, rows in next(iterator).items():
+                stacked[name][i] = rows
+        next_step = first_step + num
+        return stacked
+
+    def select(arrays: PyTree, stacked: PyTree, i: Array) -> Batch:
+        del arrays
+        return jax.tree.map(lambda column: jax.lax.dynamic_index_in_dim(column, i, keepdims=False), stacked)
+
+    def close() -> None:
+        nonlocal iterator
+        if iterator is not None:
+            iterator.close()
+            iterator = None
+
+    return Feed({}, read, select, close)
+
+
+def _check(split: Split, batch_size: int) -> int:
+    num_examples = len(split["x"])
+    if not 1 <= batch_size <= num_examples:
+        raise InputError(
+            f"batch_size is {batch_size}; it must lie between 1 and the {num_examples} examples of the training split"
+        )
+    return num_examples
+
+
+def _memory() -> int:
+    """Bytes of memory of the default device; where it does not tell, of this machine."""
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    return statistics.get("bytes_limit") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,46 @@
+"""From a name to a data set."""
+
+import difflib
+
+from genlab.data import catalogue, embedded, synthetic
+from genlab.data.dataset import Dataset
+from genlab.errors import InputError
+
+
+def load(name: str, data_dir: str = "", num_validation: int = 500, image_size: int = 0) -> Dataset:
+    """A data set by name, split by a fixed permutation that does not depend on the run's seed.
+
+    Args:
+        name: "mnist_5k" or "digits" (real images that need no download), "ring", "grid", "moons", "pinwheel" or
+            "spirals" (points of known density), or an image set of the TensorFlow Datasets catalogue, as "mnist",
+            "emnist/balanced" or "cifar10:3.0.2", prepared in `data_dir` beforehand.
+        data_dir: for catalogue sets; "" is $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        num_validation: how many examples to hold out of train; of a synthetic set, how many more to draw.
+        image_size: side in pixels to which images are cropped and resized; 0: as stored.
+
+    Returns:
+        The Dataset: images uint8[N, H, W, C] or points f32[N, 2], labels i32[N]. A set that decodes to more than 4 GiB
+        has columns that are read when indexed.
+
+    Raises:
+        InputError: an unknown or unprepared set, or sizes that it cannot have.
+    """
+    if image_size < 0:
+        raise InputError(f"data.image_size is {image_size}; it must be positive, or 0 for images as stored")
+    if name in embedded.SETS:
+        return embedded.load(name, num_validation, image_size)
+    if name in synthetic.SETS:
+        if image_size:
+            raise InputError(f"'{name}' holds points in the plane; data.image_size must be 0")
+        return synthetic.load(name, num_validation)
+    directory = catalogue.find(name, data_dir)
+    if directory is None:
+        own = [*embedded.SETS, *synthetic.SETS]
+        nearest = difflib.get_close_matches(name, own, n=1, cutoff=0.8)
+        root = catalogue.root_directory(data_dir)
+        raise InputError(
+            f"unknown dataset '{name}'{f', nearest is {nearest[0]!r}' if nearest else ''}: neither one of "
+            f"{', '.join(own)}, nor prepared in {root}; if it is an image set of the TensorFlow Datasets catalogue "
+            f"(set[/config][:version]), {catalogue.how_to_prepare(name, root)}"
+        )
+    return catalogue.load(name, directory, num_validation, image_size)

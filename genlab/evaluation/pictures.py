@@ -1,0 +1,126 @@
+"""The figures of a run, drawn from what the algorithm can do: nothing here knows a family."""
+
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genlab.algorithm import Algorithm, State
+from genlab.plots import codes as plot_codes
+from genlab.plots import curves as plot_curves
+from genlab.plots import files, latent, points, samples
+
+Split = Mapping[str, Any]
+Prepare = Callable[[Any], Any]
+
+COLUMNS = 10
+MANIFOLD_SIDE = 20
+SCATTER_EXAMPLES = 2_000
+PLANE_SIDE = 200
+
+
+def draw_samples_over_time(
+    directory: pathlib.Path, algorithm: Algorithm, state: State, like: Split, prepare: Prepare, key: jax.Array
+) -> None:
+    """Adds a row, the samples of this step under a key that is the same at every step, and draws all rows.
+
+    Rows are kept in samples_over_time.npz; those of later steps, which a killed run left, are dropped.
+    """
+    if algorithm.generate is None or np.ndim(like["x"]) != 4:
+        return
+    batch = prepare({name: np.asarray(values[:COLUMNS]) for name, values in like.items()})
+    row = np.asarray(jax.jit(algorithm.generate)(state, batch, key))
+    path = directory / "samples_over_time.npz"
+    step = int(state.step)
+    steps, rows = [step], [row]
+    if path.exists():
+        with np.load(path) as history:
+            kept = history["steps"] < step
+            steps, rows = [*history["steps"][kept].tolist(), step], [*history["rows"][kept], row]
+    directory.mkdir(parents=True, exist_ok=True)
+    np.savez(path, steps=np.asarray(steps), rows=np.stack(rows))
+    files.save(samples.samples_over_time(rows, steps), directory / "samples_over_time.png")
+
+
+def draw_curves(directory: pathlib.Path, records: list[dict[str, Any]]) -> None:
+    """The curves of metrics.jsonl; times are not metrics."""
+    records = [{name: value for name, value in record.items() if name != "seconds"} for record in records]
+    if records:
+        files.save(plot_curves.curves(records), directory / "curves.png")
+
+
+def draw_final(
+    directory: pathlib.Path,
+    algorithm: Algorithm,
+    state: State,
+    test: Split,
+    prepare: Prepare,
+    key: jax.Array,
+    generated: np.ndarray | None,
+    log_density: Callable[[Any], Any] | None = None,
+) -> None:
+    """Whatever the algorithm can be looked at by: samples, reconstructions, latent codes, manifold, interpolations.
+
+    Args:
+        directory: of the figures.
+        algorithm, state: the trained model.
+        test: raw examples the model was not trained on.
+        prepare: raw batch -> batch.
+        key: fixed, so that the figures of two runs show the same noise.
+        generated: samples [N, ...], or None.
+        log_density: of the data where it is known; 2-D only.
+    """
+    images = np.ndim(test["x"]) == 4
+    shown = prepare({name: np.asarray(values[:SCATTER_EXAMPLES]) for name, values in test.items()})
+    if generated is not None and images:
+        files.save(samples.samples(generated[: COLUMNS * COLUMNS], COLUMNS), directory / "samples.png")
+    if generated is not None and not images:
+        data, drawn = np.asarray(shown["x"]), generated[:SCATTER_EXAMPLES]
+        limits = plane_limits(data)
+        if log_density is None:
+            figure = points.point_clouds({"data": data, "samples": drawn}, limits)
+        else:
+            truth = np.exp(np.asarray(log_density(points.plane(limits, PLANE_SIDE))))
+            figure = points.points_and_density(drawn, truth.reshape(PLANE_SIDE, PLANE_SIDE), limits)
+        files.save(figure, directory / "samples.png")
+    if algorithm.encode is None:
+        return
+    codes = np.asarray(jax.jit(algorithm.encode)(state, shown, key))
+    files.save(plot_codes.code_histograms(codes), directory / "code_histograms.png")
+    plane, labels = codes, np.asarray(shown["label"]) if "label" in shown else None
+    if codes.shape[1] > 2:
+        plane = principal_plane(codes)
+    if codes.shape[1] >= 2:
+        files.save(latent.latent_scatter(plane, labels), directory / "latent_scatter.png")
+    if algorithm.decode is None or not images:
+        return
+    decode = jax.jit(algorithm.decode)
+    originals = np.asarray(shown["x"][: 3 * COLUMNS])
+    decoded = np.asarray(decode(state, jnp.asarray(codes[: 3 * COLUMNS]), key))
+    files.save(samples.reconstructions(originals, decoded, COLUMNS), directory / "reconstructions.png")
+    weights = np.linspace(0, 1, COLUMNS, dtype=np.float32)[None, :, None]
+    starts, ends = codes[:6, None], codes[6:12, None]
+    between = ((1 - weights) * starts + weights * ends).reshape(-1, codes.shape[1])  # [rows, columns, D] -> [.., D]
+    walked = np.asarray(decode(state, jnp.asarray(between), key))
+    walked = walked.reshape(len(starts), COLUMNS, *walked.shape[1:])
+    files.save(samples.interpolations(walked), directory / "interpolations.png")
+    if codes.shape[1] == 2:
+        grid = np.asarray(decode(state, jnp.asarray(latent.manifold_codes(MANIFOLD_SIDE)), key))
+        figure = latent.latent_manifold(grid, latent.normal_quantiles(MANIFOLD_SIDE))
+        files.save(figure, directory / "latent_manifold.png")
+
+
+def principal_plane(codes: np.ndarray) -> np.ndarray:
+    """f[N, D] -> f[N, 2], the projection on the first two principal components."""
+    centred = codes - codes.mean(axis=0)
+    return centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+
+
+def plane_limits(data: np.ndarray, margin: float = 0.15) -> tuple[float, float, float, float]:
+    """(left, right, bottom, top) around points f[N, 2]."""
+    (left, bottom), (right, top) = data.min(axis=0), data.max(axis=0)
+    pad = margin * max(right - left, top - bottom)
+    return float(left - pad), float(right + pad), float(bottom - pad), float(top + pad)

@@ -1,0 +1,57 @@
+"""The evidence lower bound and its importance-weighted relatives."""
+
+import jax
+import jax.numpy as jnp
+
+from genlab.losses.event import check_same_shape
+
+Array = jax.Array
+
+
+def reparameterize(key: Array, mean: Array, log_var: Array) -> Array:
+    """A sample z = mean + sigma * epsilon, epsilon ~ N(0, I), differentiable in mean and log_var.
+
+    Args:
+        key: typed PRNG key.
+        mean, log_var: f32[..., D]; log_var is log sigma^2.
+
+    Returns:
+        f32[..., D].
+
+    Reference: Kingma & Welling 2014, section 2.4.
+    """
+    check_same_shape(mean=mean, log_var=log_var)
+    return mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, mean.shape, mean.dtype)
+
+
+def elbo(log_likelihood: Array, kl: Array, beta: Array | float = 1.0) -> Array:
+    """Evidence lower bound, E_q[log p(x|z)] - beta KL(q(z|x) || p(z)).
+
+    Args:
+        log_likelihood: f32[B], nats per example, under z ~ q(z|x).
+        kl: f32[B], nats per example.
+        beta: weight of the divergence; only beta >= 1 gives a bound on log p(x).
+
+    Returns:
+        f32[B], nats per example.
+
+    Reference: Kingma & Welling 2014, equation 3; Higgins et al. 2017 for beta.
+    """
+    check_same_shape(log_likelihood=log_likelihood, kl=kl)
+    return log_likelihood - beta * kl
+
+
+def importance_bound(log_weights: Array) -> Array:
+    """Importance-weighted bound, log (1/K) sum_k w_k, w_k = p(x, z_k) / q(z_k|x), z_k ~ q(z|x).
+
+    With K = 1 it is the (single-sample) evidence lower bound; its expectation grows with K towards log p(x).
+
+    Args:
+        log_weights: f32[K, B], log w_k in nats.
+
+    Returns:
+        f32[B], nats per example.
+
+    Reference: Burda, Grosse & Salakhutdinov 2016, equation 8.
+    """
+    return jax.nn.logsumexp(log_weights, axis=0) - jnp.log(jnp.asarray(log_weights.shape[0], log_weights.dtype))

@@ -1,0 +1,75 @@
+"""What the dimensions of a code carry."""
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from genlab.errors import InputError
+from genlab.plots import style
+
+
+@style.styled
+def kl_per_dimension(kl: np.ndarray, threshold: float = 0.01) -> Figure:
+    """The KL divergence from the prior that each latent dimension costs, largest first; unused ones are pale.
+
+    Args:
+        kl: f[D] >= 0, nats, averaged over examples.
+        threshold: a dimension above it counts as active, nats. (Burda et al. 2016 count by the variance of the
+            posterior mean instead; a dimension without KL is inactive by either.)
+
+    Raises:
+        InputError: not a vector of finite numbers.
+    """
+    kl = np.asarray(kl, np.float64)
+    if kl.ndim != 1 or kl.size == 0 or not np.isfinite(kl).all():
+        raise InputError(f"the KL of each latent dimension is a finite vector [D]; got shape {kl.shape}")
+    order = np.argsort(-kl, kind="stable")
+    active = kl[order] > threshold
+    figure = Figure(figsize=(style.WIDTH * 0.8, 2.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.bar(np.arange(len(kl)), kl[order], width=0.82, color=[style.BLUE if a else style.PALE for a in active])
+    axes.set_title(f"{active.sum()} of {len(kl)} dimensions carry more than {threshold:g} nats")
+    axes.set_ylabel("KL from the prior (nats)")
+    axes.set_xlim(-0.7, len(kl) - 0.3)
+    axes.set_ylim(bottom=0.0)
+    if len(kl) <= 40:
+        axes.set_xticks(np.arange(len(kl)), [str(i) for i in order])
+        axes.set_xlabel("latent dimension, largest first")
+    else:
+        axes.set_xlabel("rank of the latent dimension")
+    axes.tick_params(axis="x", length=0)
+    return figure
+
+
+@style.styled
+def code_histograms(codes: np.ndarray, max_dims: int = 12, prior: bool = True) -> Figure:
+    """The distribution of codes over a set of examples, one panel a dimension.
+
+    Args:
+        codes: f[N, D]; the `max_dims` dimensions of largest variance are shown, largest first.
+        max_dims: panels at most.
+        prior: draws the standard normal over each.
+
+    Raises:
+        InputError: not [N, D], or not finite.
+    """
+    codes = np.asarray(codes, np.float64)
+    if codes.ndim != 2 or codes.size == 0 or not np.isfinite(codes).all():
+        raise InputError(f"histograms take finite codes [N, D]; got shape {codes.shape}")
+    shown = np.argsort(-codes.var(axis=0), kind="stable")[:max_dims]
+    columns = min(6, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    figure = Figure(figsize=(max(2.0, style.WIDTH * columns / 6), 1.3 * rows + 0.2), layout="constrained")
+    reach = max(3.0 if prior else 0.0, float(np.quantile(np.abs(codes[:, shown]), 0.999)))
+    z = np.linspace(-reach, reach, 201)
+    for position, dimension in enumerate(shown):
+        axes = figure.add_subplot(rows, columns, position + 1)
+        axes.hist(codes[:, dimension], bins=40, range=(-reach, reach), density=True, color=style.PALE)
+        if prior:
+            axes.plot(z, np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi), color=style.INK, lw=0.8)
+        axes.set_title(f"dimension {dimension}", loc="center", fontsize=7.5)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.set_xlim(-reach, reach)
+    return figure
