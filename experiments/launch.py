@@ -11,6 +11,7 @@ import re
 import runpy
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn
 
@@ -106,7 +107,10 @@ def load_config(source: str) -> ml_collections.ConfigDict:
     path, _, variant = source.partition(":")
     if not pathlib.Path(path).is_file():
         raise InputError(f"no config file {path!r}")
-    get_config = runpy.run_path(path).get("get_config")
+    try:
+        get_config = runpy.run_path(path).get("get_config")
+    except Exception as error:
+        raise InputError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
     if get_config is None:
         raise InputError(f"{path} has no get_config()")
     return get_config(variant) if variant else get_config()
@@ -126,6 +130,8 @@ def _run(module: str, experiment: Callable[[Launch], None]) -> None:
     workdir = pathlib.Path(WORKDIR.value or f"runs/{recipe}")
     command = shlex.join(["python", "-m", module, *sys.argv[1:]])
     logging.set_verbosity(logging.WARNING)  # the checkpoint library narrates at INFO
+    # a cache that is full or damaged costs time and nothing else
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     try:
         experiment(Launch(CONFIG.value, recipe, workdir, command))
     except InputError as error:
@@ -134,7 +140,9 @@ def _run(module: str, experiment: Callable[[Launch], None]) -> None:
         fail(f"{stop}; the same command resumes it", 128 + stop.signal)
     except (DivergedError, CheckpointError) as error:
         fail(f"{error}; earlier checkpoints in {workdir / 'checkpoints'} are intact", 1)
+    except KeyboardInterrupt:
+        fail("interrupted; the same command goes on from the newest checkpoint", 130)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         fail(f"no space left for {workdir}; its checkpoints are intact, the same command resumes", 1)

@@ -59,8 +59,11 @@ def check(config: ml_collections.ConfigDict) -> None:
     """Raises InputError for values that no run can have."""
     least = dict.fromkeys(("num_steps", "batch_size", "steps_per_call"), 1)
     least |= dict.fromkeys(("log_every_steps", "eval_every_steps", "checkpoint_every_steps", "figure_every_steps"), 0)
-    least |= {"evaluation.batch_size": 1, "evaluation.num_samples": 1, "seed": 0}
+    least |= {"evaluation.batch_size": 1, "evaluation.num_samples": 2, "seed": 0}
     at_least(config, least)
+    if not 0.0 <= config.ema_decay < 1.0:
+        raise InputError(f"ema_decay is {config.ema_decay}; it must be at least 0 and less than 1")
+    writers.check_writers(config.writers)
     choices = {"data.placement": ("device", "stream"), "data.binarization": ("none", "dynamic"),
                "precision": ("float32", "bfloat16")}  # fmt: skip
     for name, known in choices.items():

@@ -26,6 +26,8 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
     at_least(config, dict.fromkeys((*positive, "evaluation.num_importance_samples", "evaluation.importance_chunk"), 1))
     model, shape = config.model, dataset.train["x"].shape[1:]  # (H, W, C) or (D,)
     images = len(shape) == 3
+    if model.variance <= 0:
+        raise InputError(f"model.variance is {model.variance}; it must be positive")
     known = {
         "bernoulli": lambda: likelihoods.bernoulli(),
         "gaussian": lambda: likelihoods.gaussian(math.log(model.variance), squash=images),
@@ -36,6 +38,10 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
     likelihood = choose("model.likelihood", model.likelihood, known)()
     if not images and model.likelihood not in ("gaussian", "learned_gaussian"):
         raise InputError(f"model.likelihood {model.likelihood!r} is for images; {dataset.name} holds points")
+    if not images and model.network == "conv":
+        raise InputError(f"model.network 'conv' is for images; {dataset.name} holds points")
+    if model.network == "conv" and model.data_bias:
+        raise InputError("model.data_bias is for model.network 'dense': a convolution has one bias for all pixels")
     activation = choose("model.activation", model.activation, ACTIVATIONS)
     dtype = {"float32": None, "bfloat16": jnp.bfloat16}[config.precision]
     outputs = (*shape[:-1], shape[-1] * likelihood.num_outputs)

@@ -43,26 +43,25 @@ def density_block(
     if binarization != "none":
         protocol["binarization"] = f"{binarization} in training; one fixed draw of the test set"
     key_terms, key_density = jax.random.split(key)
+    value, error = mean_and_error(-over_split(algorithm.log_prob, prepare, batch_size)(state, test, key_density))
+    likelihood: Number = {"value": value, "standard_error": error, **protocol}
+    if algorithm.density == "bound":
+        likelihood |= {"bound": "upper", "estimator": "importance sampling", "k": num_importance_samples}
+    block = {"negative_log_likelihood": likelihood}
+    if np.asarray(test["x"][:1]).dtype == np.uint8:
+        to_bits = 1.0 / (num_dims * math.log(2))
+        unit = f"bits per dimension, {num_dims} dimensions"
+        block["bits_per_dim"] = {
+            **likelihood,
+            "value": value * to_bits,
+            "standard_error": error * to_bits,
+            "unit": unit,
+        }
     terms = over_split(algorithm.evaluate, prepare, batch_size)(state, test, key_terms)
-    block: dict[str, Number] = {}
     if "elbo" in terms:
         value, error = mean_and_error(-terms["elbo"])
-        block["negative_elbo"] = {
-            "value": value, "standard_error": error, "bound": "upper", "estimator": "one sample of z", **protocol,
-        }  # fmt: skip
-    value, error = mean_and_error(-over_split(algorithm.log_prob, prepare, batch_size)(state, test, key_density))
-    block["negative_log_likelihood"] = {"value": value, "standard_error": error, **protocol}
-    if algorithm.density == "bound":
-        block["negative_log_likelihood"] |= {
-            "bound": "upper", "estimator": "importance sampling", "k": num_importance_samples,
-        }  # fmt: skip
-    if np.asarray(test["x"][:1]).dtype == np.uint8:
-        block["bits_per_dim"] = {
-            **block["negative_log_likelihood"],
-            "value": value / (num_dims * math.log(2)),
-            "standard_error": error / (num_dims * math.log(2)),
-            "unit": f"bits per dimension, {num_dims} dimensions",
-        }
+        bound = {"value": value, "standard_error": error, "bound": "upper", "estimator": "one sample of z"}
+        block["negative_elbo"] = {**bound, **protocol}
     return block
 
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from genlab.errors import InputError
+
 Number = dict[str, Any]
 
 
@@ -18,9 +20,14 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     Returns:
         The squared 2-Wasserstein distance of the two Gaussians, >= 0, in squared units of the features.
 
+    Raises:
+        InputError: a set of fewer than 2 examples, which has no covariance.
+
     Reference: Dowson & Landau 1982; Heusel et al. 2017, equation 6.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if min(len(a), len(b)) < 2:
+        raise InputError(f"a Frechet distance needs at least 2 examples of each kind; got {len(a)} and {len(b)}")
     cov_a, cov_b = (np.atleast_2d(np.cov(features, rowvar=False)) for features in (a, b))
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T  # C_a^1/2, symmetric

@@ -46,10 +46,15 @@ def draw_samples_over_time(
 
 
 def draw_curves(directory: pathlib.Path, records: list[dict[str, Any]]) -> None:
-    """The curves of metrics.jsonl; times are not metrics."""
-    records = [{name: value for name, value in record.items() if name != "seconds"} for record in records]
-    if records:
-        files.save(plot_curves.curves(records), directory / "curves.png")
+    """The curves of metrics.jsonl, without times and what never changed."""
+    first: dict[str, Any] = {}
+    moving: dict[str, None] = {}  # in the order of appearance
+    for record in records:
+        for name, value in record.items():
+            if value != first.setdefault(name, value) and name not in ("step", "split", "seconds"):
+                moving[name] = None
+    if moving:
+        files.save(plot_curves.curves(records, list(moving)), directory / "curves.png")
 
 
 def draw_final(
@@ -102,7 +107,8 @@ def draw_final(
     decoded = np.asarray(decode(state, jnp.asarray(codes[: 3 * COLUMNS]), key))
     files.save(samples.reconstructions(originals, decoded, COLUMNS), directory / "reconstructions.png")
     weights = np.linspace(0, 1, COLUMNS, dtype=np.float32)[None, :, None]
-    starts, ends = codes[:6, None], codes[6:12, None]
+    rows = min(6, len(codes) // 2)
+    starts, ends = codes[:rows, None], codes[rows : 2 * rows, None]
     between = ((1 - weights) * starts + weights * ends).reshape(-1, codes.shape[1])  # [rows, columns, D] -> [.., D]
     walked = np.asarray(decode(state, jnp.asarray(between), key))
     walked = walked.reshape(len(starts), COLUMNS, *walked.shape[1:])

@@ -78,6 +78,8 @@ def learned_gaussian(squash: bool, min_log_var: float = -7.0) -> Likelihood:
 def discretized_logistic(num_levels: int = 256, min_log_scale: float = -7.0) -> Likelihood:
     """Independent logistics, integrated over the bins of 8-bit pixels: [..., :C] give means, [..., C:] log scales.
 
+    `mean` is the location, which is E[x] but for what the outermost bins clip.
+
     Reference: Salimans et al. 2017 (PixelCNN++), section 2.1, with one component.
     """
 

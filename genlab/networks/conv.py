@@ -158,7 +158,26 @@ def _canonical(x, k, strides, padding, lhs_dilation, rhs_dilation, precision) ->
     """The convolution as XLA's CPU compiler runs it best: x: [N, *input, C], k: [*kernel, C, D]."""
     if not _unit(lhs_dilation) and _unit(strides) and _unit(rhs_dilation):
         return _overlap_add(x, k, padding, lhs_dilation, precision)
-    return _lax_conv(x, k, strides, padding, lhs_dilation, rhs_dilation, precision)
+    if any(low < 0 or high < 0 for low, high in padding):
+        # XLA's fast kernel reads beyond a negative padding and returns wrong numbers, so the input is cropped first.
+        crops = [(min(low, 0), min(high, 0), step - 1) for (low, high), step in zip(padding, lhs_dilation, strict=True)]
+        x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *crops, (0, 0, 0)])
+        padding = [(max(low, 0), max(high, 0)) for low, high in padding]
+        lhs_dilation = (1,) * len(padding)
+
+    @jax.custom_batching.custom_vmap
+    def conv(x, k):
+        return _lax_conv(x, k, strides, padding, lhs_dilation, rhs_dilation, precision)
+
+    @conv.def_vmap
+    def conv_of_members(size, batched, x, k):
+        if all(
+            batched
+        ):  # as groups of one convolution, which is what vmap makes of them, they take three times as long
+            return lax.map(lambda member: conv(*member), (x, k)), True
+        return jax.vmap(conv.fun, [0 if axis else None for axis in batched])(x, k), True
+
+    return conv(x, k)
 
 
 def _overlap_add(x, k, padding, dilation, precision) -> Array:
@@ -169,8 +188,7 @@ def _overlap_add(x, k, padding, dilation, precision) -> Array:
     each phase r is a sum of shifted images, and the phases are interleaved.
     """
     n = len(dilation)
-    # Accumulated in float32 at least, as a convolution is.
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    dtype = x.dtype if jnp.finfo(x.dtype).bits > 32 else jnp.float32  # summed in float32 at least, as a convolution is
     patches = lax.dot_general(
         x, k, (((n + 1,), (n,)), ((), ())), precision=precision, preferred_element_type=dtype
     )  # [N, *input, *kernel, D]

@@ -1,8 +1,13 @@
 """Checkpoints that survive being killed: the newest good one is always found again."""
 
+import errno
 import hashlib
 import json
+import logging
+import os
 import pathlib
+import shutil
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +15,13 @@ import jax
 
 PyTree = Any
 
-# a file of digests in every checkpoint: the storage layer returns wrong numbers for some damaged bytes
-DIGESTS = "digests.json"
+# What a checkpoint should be, beside it: from some damaged bytes the storage layer makes wrong numbers, and of a tree
+# that does not fit it complains in a page. Written last.
+MANIFEST = "genlab.json"
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written; those before it are untouched."""
+    """A checkpoint could not be written, or does not fit; nothing that was there is touched."""
 
 
 class Checkpoints:
@@ -28,12 +34,15 @@ class Checkpoints:
     def __init__(self, directory: pathlib.Path, keep: int = 2):
         import orbax.checkpoint as ocp  # takes a second to import
 
+        logging.getLogger("absl").addFilter(not_from_orbax)
         self._args = ocp.args
         self._directory = directory
         policy = ocp.checkpoint_managers.LatestN(keep)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy, cleanup_tmp_directories=True, enable_async_checkpointing=False
+            preservation_policy=policy, create=True, enable_async_checkpointing=False
         )
+        for half_written in directory.glob("*.orbax-checkpoint-tmp*"):  # orbax would do it in a thread that outlives us
+            shutil.rmtree(half_written)
         self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
     def save(self, step: int, tree: PyTree) -> None:
@@ -45,9 +54,10 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         try:
+            check_room(self._directory, sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
             self._manager.save(step, args=self._args.StandardSave(tree))
             directory = self._directory / str(step)
-            (directory / DIGESTS).write_text(json.dumps(digests(directory)))
+            (directory / MANIFEST).write_text(json.dumps({"arrays": arrays(tree), "files": digests(directory)}))
         except Exception as error:  # the storage layer wraps a full disk in a type of its own
             raise CheckpointError(f"cannot save checkpoint {step} ({first_line(error)})") from error
 
@@ -57,20 +67,29 @@ class Checkpoints:
         Args:
             like: a tree of arrays or jax.ShapeDtypeStruct that says what to expect and on which devices, which need
                 not be those it was saved from.
-            report: told, in one line each, of checkpoints that could not be read. They are set aside, in
-                `rejected/` beside the others, and nothing is deleted.
+            report: told, in one line each, of checkpoints whose files are damaged. They are set aside, in `rejected/`
+                beside the others, and nothing is deleted.
 
         Returns:
-            None if there is no checkpoint that can be read.
+            None if there is no undamaged checkpoint.
+
+        Raises:
+            CheckpointError: if an undamaged checkpoint holds another tree than `like`, as after a change of the code.
         """
         abstract = jax.tree.map(described, like)
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                check_digests(self._directory / str(step))
-                return step, self._manager.restore(step, args=self._args.StandardRestore(abstract))
-            except Exception as error:  # whatever the storage layer makes of damaged bytes
+                there = undamaged(self._directory / str(step))
+            except (OSError, ValueError, KeyError, TypeError) as error:
                 self._set_aside(step)
                 report(f"checkpoint {step} cannot be read and was set aside ({first_line(error)})")
+                continue
+            if name := first_difference(there, here := arrays(like)):
+                raise CheckpointError(
+                    f"checkpoint {step} does not fit this program: "
+                    f"{name} is {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
+                )
+            return step, self._manager.restore(step, args=self._args.StandardRestore(abstract))
         return None
 
     def _set_aside(self, step: int) -> None:
@@ -88,30 +107,56 @@ class Checkpoints:
         self._manager.close()
 
 
+def check_room(directory: pathlib.Path, num_bytes: int) -> None:
+    """Raises OSError if the disk has no room: the storage layer, when it finds out, complains from many threads."""
+    with tempfile.TemporaryFile(dir=directory) as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, num_bytes + (64 << 10))  # and something for names and shapes
+        except (AttributeError, OSError) as error:  # AttributeError: not on every system
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+
+
+def not_from_orbax(record: logging.LogRecord) -> bool:
+    """A filter: whatever goes wrong is raised, and need not also be logged, with a traceback from every thread."""
+    return f"{os.sep}orbax{os.sep}" not in record.pathname
+
+
 def described(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """Shape, dtype and devices of an array."""
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
+def arrays(tree: PyTree) -> dict[str, str]:
+    """Name of every leaf -> its dtype and shape."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
+
+
 def digests(directory: pathlib.Path) -> dict[str, str]:
-    """SHA-256 of every file of a checkpoint but the list of them."""
+    """SHA-256 of every file of a checkpoint but its manifest."""
     found = {}
     for path in sorted(directory.rglob("*")):
-        if path.is_file() and path.name != DIGESTS:
+        if path.is_file() and path.name != MANIFEST:
             with path.open("rb") as file:
                 found[str(path.relative_to(directory))] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
 
 
-def check_digests(directory: pathlib.Path) -> None:
-    """Raises ValueError unless a checkpoint's files are, to the bit, those that were saved."""
-    listing = directory / DIGESTS
-    if not listing.exists():
+def undamaged(directory: pathlib.Path) -> dict[str, str]:
+    """The arrays of a checkpoint, see `arrays`. Raises ValueError unless its files are those that were written."""
+    manifest = directory / MANIFEST
+    if not manifest.exists():
         raise ValueError("it was not written to its end")
-    recorded, found = json.loads(listing.read_text()), digests(directory)
-    changed = sorted(name for name in recorded | found if recorded.get(name) != found.get(name))
-    if changed:
-        raise ValueError(f"{changed[0]} is damaged")
+    recorded = json.loads(manifest.read_text())
+    if name := first_difference(recorded["files"], digests(directory)):
+        raise ValueError(f"{name} is damaged")
+    return recorded["arrays"]
+
+
+def first_difference(left: dict[str, str], right: dict[str, str]) -> str | None:
+    """The first name, in alphabetical order, that the two do not agree on."""
+    return next((name for name in sorted(left | right) if left.get(name) != right.get(name)), None)
 
 
 def first_line(error: Exception, length: int = 120) -> str:

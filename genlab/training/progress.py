@@ -8,7 +8,6 @@ from typing import TextIO
 
 def progress_line(
     num_steps: int,
-    first_step: int = 0,
     stream: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
     plain_every_seconds: float = 10.0,
@@ -20,7 +19,6 @@ def progress_line(
 
     Args:
         num_steps: of the whole run.
-        first_step: where this process began.
         stream: stderr by default.
         clock: seconds, monotonic.
         plain_every_seconds: period of plain lines.

@@ -63,8 +63,10 @@ def check_claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
         return
     try:
         found = json.loads(path.read_text())
-    except json.JSONDecodeError:
-        raise InputError(f"{path} is not a config; give another --workdir") from None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is not a config; give another --workdir")
     differing = differences(found, json.loads(json.dumps(config)))
     if differing:
         raise InputError(

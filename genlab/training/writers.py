@@ -3,6 +3,7 @@
 A writer is a function (step, split, metrics) -> None with a `close`.
 """
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -55,18 +56,13 @@ def read_jsonl(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def tensorboard_writer(directory: pathlib.Path, resume_step: int) -> Writer:
-    """TensorBoard events, tags `split/metric`; events after `resume_step` are purged.
+    """TensorBoard events, tags `split/metric`; events after `resume_step` are purged."""
+    import tensorboardX
 
-    Raises:
-        InputError: if tensorboardX is not installed.
-    """
-    try:
-        import tensorboardX
-    except ImportError:
-        raise InputError(
-            "writers has 'tensorboard' but tensorboardX is missing; pip install 'genlab[tensorboard]'"
-        ) from None
-    events = tensorboardX.SummaryWriter(str(directory), purge_step=resume_step + 1 if resume_step else None)
+    # files are named by the second: without a suffix a run resumed at once would overwrite its first events
+    events = tensorboardX.SummaryWriter(
+        str(directory), purge_step=resume_step + 1, filename_suffix=f".from_{resume_step}"
+    )
 
     def write(step: int, split: str, metrics: Metrics) -> None:
         for name, value in metrics.items():
@@ -77,15 +73,9 @@ def tensorboard_writer(directory: pathlib.Path, resume_step: int) -> Writer:
 
 
 def wandb_writer(directory: pathlib.Path, run_name: str, config: Mapping[str, Any]) -> Writer:
-    """A Weights & Biases run, whose id is the workdir's: a resumed run goes on in it. WANDB_MODE=offline works.
+    """A Weights & Biases run, whose id is the workdir's: a resumed run goes on in it. WANDB_MODE=offline works."""
+    import wandb
 
-    Raises:
-        InputError: if wandb is not installed.
-    """
-    try:
-        import wandb
-    except ImportError:
-        raise InputError("writers has 'wandb' but wandb is missing; pip install 'genlab[wandb]'") from None
     id_file = directory / "wandb_id"
     if not id_file.exists():
         id_file.write_text(uuid.uuid4().hex[:12])
@@ -99,20 +89,35 @@ def wandb_writer(directory: pathlib.Path, run_name: str, config: Mapping[str, An
     return Writer(write, run.finish)
 
 
+PACKAGES = {"jsonl": None, "tensorboard": "tensorboardX", "wandb": "wandb"}
+
+
+def check_writers(names: Sequence[str]) -> None:
+    """Checks that the writers a config names can be opened.
+
+    Raises:
+        InputError: on an unknown name or a missing package.
+    """
+    for name in names:
+        if name not in PACKAGES:
+            raise InputError(f"unknown writer {name!r}; known: {', '.join(PACKAGES)}")
+        package = PACKAGES[name]
+        if package and importlib.util.find_spec(package) is None:
+            raise InputError(f"writers has {name!r} but {package} is missing; pip install 'genlab[{name}]'")
+
+
 def open_writers(
     names: Sequence[str], workdir: pathlib.Path, config: Mapping[str, Any], resume_step: int
 ) -> list[Writer]:
     """The writers a config names, "jsonl" always among them.
 
     Raises:
-        InputError: on an unknown name or a missing package.
+        InputError: see `check_writers`.
     """
+    check_writers(names)
     makers = {
         "jsonl": lambda: jsonl_writer(workdir / "metrics.jsonl", resume_step),
         "tensorboard": lambda: tensorboard_writer(workdir / "tensorboard", resume_step),
         "wandb": lambda: wandb_writer(workdir, workdir.name, config),
     }
-    unknown = [name for name in names if name not in makers]
-    if unknown:
-        raise InputError(f"unknown writer {unknown[0]!r}; known: {', '.join(makers)}")
     return [makers[name]() for name in dict.fromkeys(("jsonl", *names))]

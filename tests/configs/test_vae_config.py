@@ -1,0 +1,168 @@
+"""Each VAE recipe builds, and one step of it runs: sizes, steps and the first loss by hand."""
+
+import dataclasses
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import vae as recipes
+from experiments.vae import build
+from genlab import data
+from genlab.errors import InputError
+from genlab.evaluation.card import count_parameters
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+VARIANTS = ("dense", "conv", "keras", "mnist", "burda")
+
+
+def dataset(shape=(28, 28, 1), num=20):
+    """Random pixels, or points, in the place of the data that a recipe names."""
+
+    def split():
+        x = RNG.integers(0, 256, (num, *shape), dtype=np.uint8) if len(shape) == 3 else RNG.normal(size=(num, *shape))
+        return {"x": x if len(shape) == 3 else x.astype(np.float32), "label": np.arange(num, dtype=np.int32) % 10}
+
+    return data.Dataset("fake", split(), split(), split(), 10, None)
+
+
+def affine(*widths):
+    """Parameters of a dense stack of these widths."""
+    return sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(widths))
+
+
+NUM_PARAMETERS = {
+    "dense": affine(784, 400, 40) + affine(20, 400, 784),
+    "conv": 16 * 1 * 32 + 32 + 16 * 32 * 64 + 64 + affine(3136, 256, 40)
+    + affine(20, 256, 3136) + 16 * 64 * 32 + 32 + 16 * 32 * 1 + 1,
+    "keras": affine(784, 256, 4) + affine(2, 256, 784),
+    "mnist": affine(784, 400, 40) + affine(20, 400, 784),
+    "burda": affine(784, 200, 200, 100) + affine(50, 200, 200, 784),
+}  # fmt: skip
+
+
+# optax.adam raises a float to an int32 power
+@jax.numpy_dtype_promotion("standard")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_builds_and_takes_a_step(variant):
+    config = recipes.get_config(variant)
+    algorithm = build(config, dataset())
+    batch = {"x": jnp.asarray(RNG.integers(0, 2, (4, 28, 28, 1)), jnp.float32)}
+    state = jax.jit(algorithm.init)(KEY, batch)
+    assert count_parameters(state) == NUM_PARAMETERS[variant]
+    before = jax.device_get(state.players["vae"].params)
+    after, metrics = jax.jit(algorithm.step, donate_argnums=0)(state, batch, KEY)
+    assert int(after.step) == 1 and all(np.isfinite(value) for value in metrics.values())
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), jax.device_get(after.players["vae"].params), before)
+    # Adam's first step is the rate, in the direction of the gradient
+    np.testing.assert_allclose(max(jax.tree.leaves(moved)), 1e-3, rtol=0.02)
+    # untrained, a pixel's mean is near 1/2: log 2 nats each, or 1000 / 4 of squared error
+    untrained = 250.0 if variant == "keras" else 784 * math.log(2)
+    np.testing.assert_allclose(-metrics["log_likelihood"], untrained, rtol=0.2)
+    np.testing.assert_allclose(metrics["loss"], metrics["beta"] * metrics["kl"] - metrics["log_likelihood"], rtol=1e-5)
+    assert algorithm.density == ("none" if variant == "keras" else "bound")
+
+
+def test_warmup_of_the_default_recipe_takes_its_first_thousand_steps():
+    config = recipes.get_config()
+    algorithm, batch = build(config, dataset()), {"x": jnp.zeros((2, 28, 28, 1))}
+    state = jax.jit(algorithm.init)(KEY, batch)
+    evaluate = jax.jit(algorithm.evaluate)
+    for step, beta in ((0, 0.001), (499, 0.5), (999, 1.0), (5_000, 1.0)):
+        terms = evaluate(dataclasses.replace(state, step=jnp.int32(step)), batch, KEY)
+        np.testing.assert_allclose(terms["loss"], beta * terms["kl"] - terms["log_likelihood"], rtol=1e-5)
+
+
+def test_data_bias_starts_the_decoder_at_the_mean_pixel():
+    config = recipes.get_config("burda")
+    given = dataset(num=200)
+    given.train["x"][:, 0, 0] = 0  # a pixel that is never on is clipped to 1/1000
+    algorithm = build(config, given)
+    state = jax.jit(algorithm.init)(KEY, {"x": jnp.zeros((1, 28, 28, 1))})
+    bias = np.asarray(state.players["vae"].params["decoder"]["Dense_0"]["bias"], np.float64).reshape(28, 28)
+    mean = given.train["x"].astype(np.float64).mean(axis=0)[..., 0] / 255
+    mean[0, 0] = 1e-3
+    np.testing.assert_allclose(1 / (1 + np.exp(-bias)), mean, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("variant", "batch_size", "num_train", "epochs", "steps_per_epoch", "num_steps"),
+    [
+        ("mnist", 128, 59_600, 100, 465, 46_562),
+        ("burda", 20, 59_600, 410, 2_980, 1_221_800),
+        ("keras", 32, 60_000, 20, 1_875, 37_500),
+    ],
+)
+def test_epochs_on_full_mnist_are_counted_in_steps(variant, batch_size, num_train, epochs, steps_per_epoch, num_steps):
+    config = recipes.get_config(variant)
+    assert config.data.name == "mnist" and 60_000 - config.data.num_validation == num_train
+    assert (config.batch_size, config.log_every_steps, config.num_steps) == (batch_size, steps_per_epoch, num_steps)
+    # the run sees every example `epochs` times, to within a batch
+    assert 0 <= epochs * num_train - num_steps * batch_size < batch_size
+    for period in (config.eval_every_steps, config.checkpoint_every_steps, config.figure_every_steps):
+        assert period % steps_per_epoch == 0 and 0 < period <= num_steps
+
+
+def test_the_default_is_dense():
+    assert recipes.get_config().to_dict() == recipes.get_config("dense").to_dict()
+
+
+def test_an_unknown_variant_lists_the_known():
+    with pytest.raises(ValueError, match=r"no variant 'vgg'; known: dense, conv, keras, mnist, burda$"):
+        recipes.get_config("vgg")
+
+
+def configured(**model):
+    config = recipes.get_config()
+    with config.unlocked():
+        config.model.update({"hidden": (6,), "latent_dim": 2, **model})
+    return config
+
+
+@pytest.mark.parametrize("network", ["dense", "conv"])
+@pytest.mark.parametrize(
+    "likelihood", ["bernoulli", "gaussian", "learned_gaussian", "discretized_logistic", "squared_error"]
+)
+def test_every_likelihood_fits_every_network(likelihood, network):
+    algorithm = build(configured(likelihood=likelihood, network=network), dataset((8, 8, 3)))
+    batch = {"x": jnp.zeros((4, 8, 8, 3))}
+    state = jax.eval_shape(algorithm.init, KEY, batch)
+    assert algorithm.generate is not None
+    assert jax.eval_shape(algorithm.generate, state, batch, KEY).shape == (4, 8, 8, 3)
+    assert jax.eval_shape(algorithm.evaluate, state, batch, KEY)["elbo"].shape == (4,)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "learned_gaussian"])
+def test_points_are_modelled_by_gaussians_and_drawn_with_their_noise(likelihood):
+    algorithm = build(configured(likelihood=likelihood), dataset((2,)))
+    batch = {"x": jnp.zeros((50, 2))}
+    state = jax.jit(algorithm.init)(KEY, batch)
+    codes = jnp.zeros((50, 2))  # one code, many draws
+    assert algorithm.decode is not None
+    points = jax.jit(algorithm.decode)(state, codes, KEY)
+    assert points.shape == (50, 2)
+    # the variance is 1: given, or the exponential of an output that starts at 0 and sits far above its floor
+    assert 0.7 < np.std(points) < 1.3
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "message"),
+    [
+        ({"likelihood": "poisson"}, (8, 8, 1), "model.likelihood is 'poisson'; known: bernoulli, gaussian, "),
+        ({"activation": "swish"}, (8, 8, 1), "model.activation is 'swish'; known: relu, tanh, gelu, elu"),
+        ({"network": "unet"}, (8, 8, 1), "model.network is 'unet'; known: dense, conv"),
+        ({"latent_dim": 0}, (8, 8, 1), "model.latent_dim is 0; it must be at least 1"),
+        ({"hidden": (6, 0)}, (8, 8, 1), "model.hidden is (6, 0); it must be at least 1"),
+        ({"likelihood": "bernoulli"}, (2,), "model.likelihood 'bernoulli' is for images; fake holds points"),
+        ({"likelihood": "gaussian", "network": "conv"}, (2,), "model.network 'conv' is for images; fake holds points"),
+        ({"likelihood": "gaussian", "variance": 0.0}, (8, 8, 1), "model.variance is 0.0; it must be positive"),
+    ],
+)
+def test_what_cannot_be_built_is_one_clear_line(model, shape, message):
+    with pytest.raises(InputError) as caught:
+        build(configured(**model), dataset(shape))
+    assert str(caught.value).startswith(message)

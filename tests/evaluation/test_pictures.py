@@ -1,0 +1,207 @@
+"""The figures that a run leaves: which files appear for what a model can do, and what is remembered between them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genlab.algorithm import Algorithm, new_state
+from genlab.data import prepare
+from genlab.evaluation import pictures
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+IMAGES = {
+    "x": RNG.integers(0, 256, (30, 4, 4, 1), dtype=np.uint8),
+    "label": np.arange(30, dtype=np.int32) % 10,
+}
+POINTS = {"x": RNG.normal(size=(50, 2)).astype(np.float32)}
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def algorithm(dim=2, without=()):
+    """Codes are the first `dim` numbers of an example; decoding fills an image with the first of them."""
+
+    def encode(state, batch, key):
+        return jnp.tile(batch["x"].reshape(len(batch["x"]), -1), 2)[:, :dim]
+
+    def decode(state, codes, key):
+        return jnp.broadcast_to(jax.nn.sigmoid(codes[:, 0])[:, None, None, None], (len(codes), 4, 4, 1))
+
+    def generate(state, batch, key):
+        noise = jax.random.uniform(key, batch["x"].shape)
+        return noise * state.step.astype(jnp.float32) / 1000
+
+    model = Algorithm(
+        init=lambda key, batch: new_state({}),
+        step=lambda state, batch, key: (state, {}),
+        evaluate=lambda state, batch, key: {},
+        generate=generate,
+        encode=encode,
+        decode=decode,
+        log_prob=None,
+        density="none",
+    )
+    return model._replace(**dict.fromkeys(without))
+
+
+def drawn(directory, model, test, generated, log_density=None):
+    """The names of the figures of a final model; each must be a PNG."""
+    state = new_state({})
+    pictures.draw_final(directory, model, state, test, prepare, KEY, generated, log_density)
+    paths = list(directory.glob("*")) if directory.exists() else []
+    assert all(path.read_bytes().startswith(PNG) for path in paths)
+    return {path.name for path in paths}
+
+
+SAMPLES = RNG.uniform(size=(30, 4, 4, 1)).astype(np.float32)
+OF_CODES = {"code_histograms.png", "latent_scatter.png"}
+OF_IMAGES = {"reconstructions.png", "interpolations.png"}
+
+
+@pytest.mark.parametrize(
+    ("dim", "expected"),
+    [
+        (1, OF_IMAGES | {"samples.png", "code_histograms.png"}),
+        (2, OF_CODES | OF_IMAGES | {"samples.png", "latent_manifold.png"}),
+        (20, OF_CODES | OF_IMAGES | {"samples.png"}),
+    ],
+)
+def test_figures_of_an_image_model(tmp_path, dim, expected):
+    assert drawn(tmp_path / "figures", algorithm(dim), IMAGES, SAMPLES) == expected
+
+
+def test_figures_of_an_image_model_without_labels_and_with_few_examples(tmp_path):
+    """Interpolations need pairs; nine examples give four."""
+    few = {"x": IMAGES["x"][:9]}
+    assert drawn(tmp_path, algorithm(3), few, SAMPLES[:3]) == OF_CODES | OF_IMAGES | {"samples.png"}
+
+
+@pytest.mark.parametrize("without", [("encode",), ("encode", "decode")])
+def test_a_model_without_codes_shows_its_samples_alone(tmp_path, without):
+    assert drawn(tmp_path, algorithm(2, without), IMAGES, SAMPLES) == {"samples.png"}
+
+
+def test_a_model_that_cannot_generate_shows_its_codes(tmp_path):
+    figures = drawn(tmp_path, algorithm(3, ("generate", "decode")), IMAGES, None)
+    assert figures == OF_CODES
+
+
+def test_a_model_with_no_ability_leaves_nothing(tmp_path):
+    assert drawn(tmp_path / "none", algorithm(2, ("encode", "decode", "generate")), IMAGES, None) == set()
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_figures_of_a_model_of_points(tmp_path, known):
+    log_density = (lambda x: -0.5 * jnp.sum(x**2, axis=1) - jnp.log(2 * jnp.pi)) if known else None
+    samples = RNG.normal(size=(60, 2)).astype(np.float32)
+    assert drawn(tmp_path, algorithm(2), POINTS, samples, log_density) == OF_CODES | {"samples.png"}
+
+
+def captured(monkeypatch, name):
+    """What a plot function is given, still drawn."""
+    calls, function = [], getattr(pictures.samples, name)
+    monkeypatch.setattr(pictures.samples, name, lambda *args: calls.append(args) or function(*args))
+    return calls
+
+
+def test_reconstructions_show_the_decoded_codes_of_the_same_examples(tmp_path, monkeypatch):
+    calls = captured(monkeypatch, "reconstructions")
+    drawn(tmp_path, algorithm(2), IMAGES, None)
+    ((originals, decoded, columns),) = calls
+    x = IMAGES["x"].astype(np.float32) / 255
+    np.testing.assert_allclose(originals, x, rtol=1e-6)
+    expected = 1 / (1 + np.exp(-x.reshape(30, 16)[:, :1]))
+    np.testing.assert_allclose(decoded.reshape(30, 16), np.tile(expected, (1, 16)), rtol=1e-5)
+    assert columns == 10
+
+
+def test_interpolations_go_straight_from_one_code_to_another(tmp_path, monkeypatch):
+    calls = captured(monkeypatch, "interpolations")
+    drawn(tmp_path, algorithm(2), IMAGES, None)
+    ((walked,),) = calls
+    first = IMAGES["x"].astype(np.float32).reshape(30, 16)[:, 0] / 255
+    codes = np.stack([np.linspace(first[i], first[6 + i], 10) for i in range(6)])  # of the rows, [6, 10]
+    assert walked.shape == (6, 10, 4, 4, 1)
+    np.testing.assert_allclose(walked[:, :, 0, 0, 0], 1 / (1 + np.exp(-codes)), rtol=1e-5)
+
+
+# Samples over time
+
+
+def history(directory):
+    with np.load(directory / "samples_over_time.npz") as arrays:
+        return arrays["steps"].tolist(), arrays["rows"]
+
+
+def draw_at(directory, step, model=None, like=None):
+    state = dataclasses.replace(new_state({}), step=jnp.int32(step))
+    model, like = model or algorithm(), IMAGES if like is None else like
+    pictures.draw_samples_over_time(directory, model, state, like, prepare, KEY)
+
+
+def test_samples_over_time_gain_a_row_a_step_under_one_key(tmp_path):
+    directory = tmp_path / "figures"
+    for step in (100, 200, 400):
+        draw_at(directory, step)
+    steps, rows = history(directory)
+    assert steps == [100, 200, 400] and rows.shape == (3, 10, 4, 4, 1)
+    # this model scales the same noise by the step
+    np.testing.assert_allclose(rows[1], 2 * rows[0], rtol=1e-5)
+    np.testing.assert_allclose(rows[2], 4 * rows[0], rtol=1e-5)
+    assert (directory / "samples_over_time.png").read_bytes().startswith(PNG)
+
+
+def test_a_resumed_run_drops_the_rows_that_the_killed_one_was_ahead(tmp_path):
+    for step in (100, 200, 300, 200):
+        draw_at(tmp_path, step)
+    steps, rows = history(tmp_path)
+    assert steps == [100, 200] and len(rows) == 2
+    np.testing.assert_allclose(rows[1], 2 * rows[0], rtol=1e-5)
+
+
+def test_samples_over_time_are_of_images_that_can_be_generated(tmp_path):
+    draw_at(tmp_path, 1, model=algorithm(2, ("generate",)))
+    draw_at(tmp_path, 1, like=POINTS)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Curves
+
+
+def test_curves_leave_out_times_and_what_never_changed(tmp_path, monkeypatch):
+    drawn, plot = [], pictures.plot_curves.curves
+    monkeypatch.setattr(
+        pictures.plot_curves, "curves", lambda records, metrics: drawn.extend(metrics) or plot(records, metrics)
+    )
+    records = [{"step": i, "split": "train", "loss": 1.0 / i, "beta": 1.0, "seconds": 2.0 * i} for i in (1, 2)]
+    pictures.draw_curves(tmp_path, records)
+    assert (tmp_path / "curves.png").read_bytes().startswith(PNG)
+    assert drawn == ["loss"]
+
+
+def test_no_curves_are_drawn_of_nothing(tmp_path):
+    pictures.draw_curves(tmp_path, [])
+    pictures.draw_curves(tmp_path, [{"step": 1, "split": "train", "loss": 1.0, "seconds": 2.0}])
+    assert list(tmp_path.iterdir()) == []
+
+
+# Geometry
+
+
+def test_principal_plane_keeps_the_two_largest_directions():
+    """Codes that vary by 5, 3 and 0.1 along three axes, turned: distances in the plane are those of the first two."""
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+    white = np.linalg.qr(np.random.default_rng(2).normal(size=(20, 3)) - 0.0)[0]
+    white -= white.mean(axis=0)
+    white = np.linalg.qr(white)[0]  # orthonormal columns of mean zero
+    codes = (white * [5.0, 3.0, 0.1]) @ turn + 7.0
+    plane = pictures.principal_plane(codes)
+    np.testing.assert_allclose(np.abs(plane), np.abs(white[:, :2] * [5.0, 3.0]), atol=1e-9)
+
+
+def test_plane_limits_leave_a_margin_of_the_longer_side():
+    data = np.array([[0.0, 1.0], [4.0, 3.0], [2.0, 2.0]])
+    np.testing.assert_allclose(pictures.plane_limits(data, margin=0.25), (-1.0, 5.0, 0.0, 4.0))
