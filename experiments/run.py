@@ -1,5 +1,6 @@
 """One run of any family, from a config to a report: what every experiment does once its algorithm is built."""
 
+import contextlib
 import functools
 import json
 import os
@@ -18,7 +19,7 @@ from genlab import data
 from genlab.algorithm import Algorithm
 from genlab.errors import InputError
 from genlab.evaluation import card as cards
-from genlab.evaluation.held_out import over_split
+from genlab.evaluation.held_out import mean_and_error, over_split
 from genlab.training import checkpoint, interruption, loop, progress, workdir, writers
 
 Build = Callable[[ml_collections.ConfigDict, data.Dataset], Algorithm]
@@ -99,50 +100,44 @@ def held_out(config: ml_collections.ConfigDict, split: data.Split) -> data.Split
 
 def train(launch: Launch, algorithm: Algorithm, dataset: data.Dataset, feed: data.Feed) -> loop.Progress:
     """The run's progress after its last step, from wherever its newest good checkpoint left it."""
-    config = launch.config
+    config, directory = launch.config, launch.workdir
     key_init, key_train, key_eval, key_figures = jax.random.split(jax.random.key(config.seed), 4)
     prepare = lambda raw, key: data.prepare(raw, config.data.binarization, key)
     batches = loop.Batches(feed.arrays, feed.read, feed.select, prepare)
     now = loop.start(algorithm, batches, key_init)
-    workdir.claim(launch.workdir, json.loads(config.to_json_best_effort()))
-    checkpoints = checkpoint.Checkpoints(launch.workdir / "checkpoints")
-    if restored := checkpoints.restore(now, report=logging.warning):
-        now = restored[1]
-        print(f"resuming at step {restored[0]:,}", flush=True)
-    first_step = int(now.state.step)
-    if first_step >= config.num_steps:
-        return now
+    workdir.claim(directory, json.loads(config.to_json_best_effort()))
+    with contextlib.ExitStack() as cleanup:
+        checkpoints = checkpoint.Checkpoints(directory / "checkpoints")
+        cleanup.callback(checkpoints.close)
+        if restored := checkpoints.restore(now, report=logging.warning):
+            now = restored[1]
+            print(f"resuming at step {restored[0]:,}", flush=True)
+        first_step = int(now.state.step)
+        if first_step >= config.num_steps:
+            return now
+        write = open_log(config, directory, first_step, cleanup)
+        records = writers.read_jsonl(directory / "metrics.jsonl")  # of this run before it was stopped
+        began = time.monotonic() - max((r["seconds"] for r in records if "seconds" in r), default=0.0)
+        evaluate = over_split(algorithm.evaluate, data.prepare, config.evaluation.batch_size)
+        validation = held_out(config, dataset.validation) if len(dataset.validation["x"]) else None
 
-    metrics_path = launch.workdir / "metrics.jsonl"
-    earlier = [r["seconds"] for r in writers.read_jsonl(metrics_path) if r["step"] <= first_step and "seconds" in r]
-    began = time.monotonic() - (earlier[-1] if earlier else 0.0)
-    open_writers = writers.open_writers(config.writers, launch.workdir, config.to_dict(), first_step)
+        def validate(step: int, now: loop.Progress) -> None:
+            if validation is not None:
+                terms = evaluate(now.state, validation, key_eval)
+                write(step, "validation", {name: mean_and_error(values)[0] for name, values in terms.items()})
 
-    def write(step: int, split: str, metrics: dict[str, float]) -> None:
-        for writer in open_writers:
-            writer.write(step, split, metrics)
+        def draw(step: int, now: loop.Progress) -> None:
+            from genlab.evaluation import pictures
 
-    evaluate = over_split(algorithm.evaluate, data.prepare, config.evaluation.batch_size)
-    validation = held_out(config, dataset.validation) if len(dataset.validation["x"]) else None
-
-    def validate(step: int, now: loop.Progress) -> None:
-        if validation is not None:
-            terms = evaluate(now.state, validation, key_eval)
-            write(
-                step, "validation", {name: float(np.mean(values, dtype=np.float64)) for name, values in terms.items()}
+            like = dataset.test
+            pictures.draw_samples_over_time(
+                directory / "figures", algorithm, now.state, like, data.prepare, key_figures
             )
 
-    def draw(step: int, now: loop.Progress) -> None:
-        from genlab.evaluation import pictures
+        def save(step: int, now: loop.Progress) -> None:
+            loop.raise_if_not_finite(now)
+            checkpoints.save(step, now)
 
-        figures = launch.workdir / "figures"
-        pictures.draw_samples_over_time(figures, algorithm, now.state, dataset.test, data.prepare, key_figures)
-
-    def save(step: int, now: loop.Progress) -> None:
-        loop.raise_if_not_finite(now)
-        checkpoints.save(step, now)
-
-    try:
         with interruption.deferred_signals() as received:
             now = loop.fit(
                 algorithm,
@@ -165,11 +160,22 @@ def train(launch: Launch, algorithm: Algorithm, dataset: data.Dataset, feed: dat
             if step < config.num_steps:
                 save(step, now)
                 raise interruption.InterruptedRun(step, received())
-    finally:
-        checkpoints.close()
-        for writer in open_writers:
-            writer.close()
-    return now
+        return now
+
+
+def open_log(
+    config: ml_collections.ConfigDict, directory: pathlib.Path, first_step: int, cleanup: contextlib.ExitStack
+) -> Callable[[int, str, dict[str, float]], None]:
+    """A function that writes (step, split, metrics) to every writer of the config; `cleanup` closes them."""
+    opened = writers.open_writers(config.writers, directory, config.to_dict(), first_step)
+    for writer in opened:
+        cleanup.callback(writer.close)
+
+    def write(step: int, split: str, metrics: dict[str, float]) -> None:
+        for writer in opened:
+            writer.write(step, split, metrics)
+
+    return write
 
 
 def report(launch: Launch, algorithm: Algorithm, dataset: data.Dataset, final: loop.Progress) -> None:

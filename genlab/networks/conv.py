@@ -165,9 +165,8 @@ def _canonical(x, k, strides, padding, lhs_dilation, rhs_dilation, precision) ->
         padding = [(max(low, 0), max(high, 0)) for low, high in padding]
         lhs_dilation = (1,) * len(padding)
 
-    @jax.custom_batching.custom_vmap
-    def conv(x, k):
-        return _lax_conv(x, k, strides, padding, lhs_dilation, rhs_dilation, precision)
+    plain = lambda x, k: _lax_conv(x, k, strides, padding, lhs_dilation, rhs_dilation, precision)
+    conv = jax.custom_batching.custom_vmap(plain)
 
     @conv.def_vmap
     def conv_of_members(size, batched, x, k):
@@ -175,7 +174,7 @@ def _canonical(x, k, strides, padding, lhs_dilation, rhs_dilation, precision) ->
             batched
         ):  # as groups of one convolution, which is what vmap makes of them, they take three times as long
             return lax.map(lambda member: conv(*member), (x, k)), True
-        return jax.vmap(conv.fun, [0 if axis else None for axis in batched])(x, k), True
+        return jax.vmap(plain, [0 if axis else None for axis in batched])(x, k), True
 
     return conv(x, k)
 
