@@ -25,7 +25,7 @@ def get_config(variant: str = "dense") -> ml_collections.ConfigDict:
     config.optimizer.b2 = 0.999
     config.optimizer.eps = 1e-8
     config.evaluation.num_importance_samples = 500
-    config.evaluation.importance_chunk = 50  # of them decoded at a time
+    config.evaluation.importance_chunk = 10  # of them decoded at a time; on an accelerator take more
 
     config.model = ml_collections.ConfigDict()
     config.model.network = "dense"  # "dense" | "conv"
