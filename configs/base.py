@@ -30,6 +30,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "constant"  # "constant" | "cosine" | "linear" | "burda"
     config.optimizer.warmup_steps = 0
+    config.optimizer.b1 = 0.9  # decay of the first moment, or momentum of sgd
+    config.optimizer.b2 = 0.999  # decay of the second moment
+    config.optimizer.eps = 1e-8
+    config.optimizer.weight_decay = 0.0  # of adamw
     config.optimizer.clip_norm = 0.0  # global gradient norm; 0: no clipping
 
     config.evaluation = ml_collections.ConfigDict()

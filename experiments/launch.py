@@ -52,6 +52,8 @@ def launch(module: str, experiment: Callable[[Launch], None]) -> None:
 def fail(message: str, code: int) -> NoReturn:
     """One line on stderr, then the exit."""
     sys.stdout.flush()
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\033[K")  # the progress line stands there
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
 
@@ -109,11 +111,13 @@ def load_config(source: str) -> ml_collections.ConfigDict:
         raise InputError(f"no config file {path!r}")
     try:
         get_config = runpy.run_path(path).get("get_config")
+        if get_config is None:
+            raise InputError(f"{path} has no get_config()")
+        return get_config(variant) if variant else get_config()
+    except ValueError:  # of an unknown variant, and says so
+        raise
     except Exception as error:
         raise InputError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
-    if get_config is None:
-        raise InputError(f"{path} has no get_config()")
-    return get_config(variant) if variant else get_config()
 
 
 def fields(config: ml_collections.ConfigDict, prefix: str = "") -> Iterator[str]:
@@ -138,11 +142,15 @@ def _run(module: str, experiment: Callable[[Launch], None]) -> None:
         fail(str(error), 2)
     except InterruptedRun as stop:
         fail(f"{stop}; the same command resumes it", 128 + stop.signal)
-    except (DivergedError, CheckpointError) as error:
+    except CheckpointError as error:
+        fail(str(error), 1)
+    except DivergedError as error:
         fail(f"{error}; earlier checkpoints in {workdir / 'checkpoints'} are intact", 1)
     except KeyboardInterrupt:
         fail("interrupted; the same command goes on from the newest checkpoint", 130)
     except OSError as error:
+        if isinstance(error, PermissionError):
+            fail(f"cannot write {error.filename or workdir}: {error.strerror}", 1)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         fail(f"no space left for {workdir}; its checkpoints are intact, the same command resumes", 1)

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 from absl import logging
 
 from experiments.launch import Launch
@@ -20,7 +19,7 @@ from genlab.algorithm import Algorithm
 from genlab.errors import InputError
 from genlab.evaluation import card as cards
 from genlab.evaluation.held_out import mean_and_error, over_split
-from genlab.training import checkpoint, interruption, loop, progress, workdir, writers
+from genlab.training import checkpoint, display, interruption, loop, workdir, writers
 
 Build = Callable[[ml_collections.ConfigDict, data.Dataset], Algorithm]
 
@@ -60,6 +59,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     """Raises InputError for values that no run can have."""
     least = dict.fromkeys(("num_steps", "batch_size", "steps_per_call"), 1)
     least |= dict.fromkeys(("log_every_steps", "eval_every_steps", "checkpoint_every_steps", "figure_every_steps"), 0)
+    least |= dict.fromkeys(("optimizer.warmup_steps", "optimizer.clip_norm", "optimizer.learning_rate"), 0)
     least |= {"evaluation.batch_size": 1, "evaluation.num_samples": 2, "seed": 0}
     at_least(config, least)
     if not 0.0 <= config.ema_decay < 1.0:
@@ -87,14 +87,13 @@ def field(config: ml_collections.ConfigDict, name: str) -> Any:
 
 def enable_compilation_cache() -> None:
     """Keeps compiled programs between processes, in JAX_COMPILATION_CACHE_DIR or the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(cache) / "genlab" / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(data.cache_directory() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-def held_out(config: ml_collections.ConfigDict, split: data.Split) -> data.Split:
-    """A split as it is evaluated: binarized once and for all where training binarizes."""
+def as_trained(config: ml_collections.ConfigDict, split: data.Split) -> data.Split:
+    """A split as the model is trained to see it: where training binarizes, one fixed binary draw."""
     return data.fixed_binarization(split) if config.data.binarization == "dynamic" else split
 
 
@@ -119,7 +118,7 @@ def train(launch: Launch, algorithm: Algorithm, dataset: data.Dataset, feed: dat
         records = writers.read_jsonl(directory / "metrics.jsonl")  # of this run before it was stopped
         began = time.monotonic() - max((r["seconds"] for r in records if "seconds" in r), default=0.0)
         evaluate = over_split(algorithm.evaluate, data.prepare, config.evaluation.batch_size)
-        validation = held_out(config, dataset.validation) if len(dataset.validation["x"]) else None
+        validation = as_trained(config, dataset.validation) if len(dataset.validation["x"]) else None
 
         def validate(step: int, now: loop.Progress) -> None:
             if validation is not None:
@@ -134,10 +133,6 @@ def train(launch: Launch, algorithm: Algorithm, dataset: data.Dataset, feed: dat
                 directory / "figures", algorithm, now.state, like, data.prepare, key_figures
             )
 
-        def save(step: int, now: loop.Progress) -> None:
-            loop.raise_if_not_finite(now)
-            checkpoints.save(step, now)
-
         with interruption.deferred_signals() as received:
             now = loop.fit(
                 algorithm,
@@ -151,14 +146,15 @@ def train(launch: Launch, algorithm: Algorithm, dataset: data.Dataset, feed: dat
                 actions=[
                     loop.Action(config.eval_every_steps, validate),
                     loop.Action(config.figure_every_steps, draw),
-                    loop.Action(config.checkpoint_every_steps, save),
+                    loop.Action(config.checkpoint_every_steps, checkpoints.save),
                 ],
-                show=progress.progress_line(config.num_steps),
+                show=display.progress_line(config.num_steps),
                 interrupted=lambda: received() != 0,
             )
             step = int(now.state.step)
-            if step < config.num_steps:
-                save(step, now)
+            if received():  # after the last step, too: the report can wait for the same command
+                loop.raise_if_not_finite(now)
+                checkpoints.save(step, now)
                 raise interruption.InterruptedRun(step, received())
         return now
 
@@ -181,21 +177,21 @@ def open_log(
 def report(launch: Launch, algorithm: Algorithm, dataset: data.Dataset, final: loop.Progress) -> None:
     """Everything a finished run leaves: samples.npz, figures, card.json and report.html, and a last word."""
     from genlab.evaluation import pictures
-    from genlab.evaluation.report import write_report
+    from genlab.evaluation.report import format_number, write_report
+    from genlab.plots.images import to_uint8
 
     config, state, directory = launch.config, final.state, launch.workdir
     key_samples, key_density, key_codes, key_figures = jax.random.split(jax.random.key(0), 4)  # the same for all runs
     size = config.evaluation.batch_size
     print("evaluating: samples, density, representation, figures", flush=True)
+    devices = jax.tree.leaves(state)[0].devices()
     samples = cards.generate_samples(
         algorithm, state, dataset.test, config.evaluation.num_samples, key_samples, data.prepare, size
     )
     if samples is not None:
-        if samples.ndim == 4:
-            np.savez_compressed(directory / "samples.npz", images=np.round(samples * 255).astype(np.uint8))
-        else:
-            np.savez_compressed(directory / "samples.npz", points=samples)
-    test = held_out(config, dataset.test)
+        arrays = {"images": to_uint8(samples)} if samples.ndim == 4 else {"points": samples}
+        pictures.save_arrays(directory / "samples.npz", **arrays)
+    test = as_trained(config, dataset.test)
     records = writers.read_jsonl(directory / "metrics.jsonl")
     card: dict[str, Any] = {
         "recipe": launch.recipe,
@@ -206,32 +202,26 @@ def report(launch: Launch, algorithm: Algorithm, dataset: data.Dataset, final: l
         "weights": "moving average" if state.average else "last step",
         "steps": int(state.step),
         "train_seconds": round(max((r["seconds"] for r in records if "seconds" in r), default=0.0), 2),
-        "device": f"{jax.devices()[0].device_kind} x {jax.device_count()}",
+        "train_seconds_count": "wall clock, with compilation, validation, figures and checkpoints",
+        "device": f"{next(iter(devices)).device_kind} x {len(devices)}",
         "generation": cards.generation_block(samples, dataset.train, dataset.test, data.prepare),
         "representation": cards.representation_block(
-            algorithm, state, dataset.train, dataset.test, data.prepare, key_codes, size
+            algorithm, state, as_trained(config, cards.first(dataset.train, cards.MAX_PROBE_EXAMPLES)), test,
+            data.prepare, key_codes, size,
         ),
         "density": cards.density_block(
             algorithm, state, test, data.prepare, key_density, size,
             config.evaluation.get("num_importance_samples"), config.data.binarization,
+            display.progress_line(len(test["x"]), unit="test example"),
         ),
     }  # fmt: skip
-    workdir.write_text(directory / "card.json", json.dumps(card, indent=2) + "\n")
+    workdir.write_text(directory / "card.json", json.dumps(card, indent=2, allow_nan=False) + "\n")
     pictures.draw_curves(directory / "figures", records)
     pictures.draw_final(
         directory / "figures", algorithm, state, test, data.prepare, key_figures, samples, dataset.log_density
     )
     page = write_report(directory, launch.command)
     print(f"workdir  {directory}\nreport   {page}")
-    for line in headlines(card):
-        print(line)
-
-
-def headlines(card: dict[str, Any]) -> list[str]:
-    """The card's numbers, a line each."""
-    lines = []
     for block in ("generation", "representation", "density"):
         for name, number in (card[block] or {}).items():
-            sign = {"upper": "<= ", "lower": ">= "}.get(number.get("bound"), "")
-            lines.append(f"{block:15} {name:24} {sign}{number['value']:.4g} {number.get('unit', '')}".rstrip())
-    return lines
+            print(f"{block:15} {name:24} {format_number(number)}")

@@ -36,10 +36,19 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
         "squared_error": lambda: likelihoods.squared_error(model.squared_error_weight),
     }
     likelihood = choose("model.likelihood", model.likelihood, known)()
+    binary = config.data.binarization != "none"
+    if model.likelihood == "bernoulli" and not binary:
+        likelihood = likelihood._replace(normalized=False)  # the cross-entropy of greys is no log-probability
+    if images and binary and model.likelihood in ("gaussian", "learned_gaussian", "discretized_logistic"):
+        raise InputError(
+            f"model.likelihood {model.likelihood!r} is for grey images; add --config.data.binarization=none"
+        )
     if not images and model.likelihood not in ("gaussian", "learned_gaussian"):
         raise InputError(f"model.likelihood {model.likelihood!r} is for images; {dataset.name} holds points")
     if not images and model.network == "conv":
         raise InputError(f"model.network 'conv' is for images; {dataset.name} holds points")
+    if model.network == "conv" and not model.channels:
+        raise InputError("model.channels is empty; model.network 'conv' needs at least one convolution")
     if model.network == "conv" and model.data_bias:
         raise InputError("model.data_bias is for model.network 'dense': a convolution has one bias for all pixels")
     activation = choose("model.activation", model.activation, ACTIVATIONS)
@@ -73,7 +82,7 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
 
 
 def output_bias(dataset: data.Dataset, num_outputs: int) -> nn.initializers.Initializer:
-    """An initial output bias at which the decoder's mean is the training set's (Burda et al. 2016, appendix)."""
+    """An initial output bias at which the decoder's mean is the training set's, as in the code of Burda et al. 2016."""
     mean = np.clip(np.mean(dataset.train["x"], axis=0, dtype=np.float64) / 255, 1e-3, 1 - 1e-3)
     logit = np.concatenate([np.log(mean / (1 - mean)), *[np.zeros_like(mean)] * (num_outputs - 1)], axis=-1)
     return lambda key, shape, dtype=jnp.float32: jnp.asarray(logit.reshape(shape), dtype)

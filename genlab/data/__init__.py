@@ -5,6 +5,7 @@ function of (seed, step), held on the device (`device_feed`) or streamed (`strea
 what a model sees, inside the compiled step.
 """
 
+from genlab.data.cache import directory as cache_directory
 from genlab.data.dataset import Dataset, Split
 from genlab.data.feed import Feed, batch_indices, device_feed, stream_feed
 from genlab.data.loading import load
@@ -15,6 +16,7 @@ __all__ = [
     "Feed",
     "Split",
     "batch_indices",
+    "cache_directory",
     "device_feed",
     "fixed_binarization",
     "load",

@@ -5,11 +5,11 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from absl import logging
 
 _FORMAT = 1  # raise it when what is decoded changes; older entries are then never read
 
@@ -43,7 +43,7 @@ def cached(
         return _read(entry)
     except Exception:  # absent, truncated, or garbled in whatever way: all the same
         pass
-    logging.info("decoding %s; later runs read the result from %s", name, entry)
+    print(f"decoding {name}; later runs read the result from {entry}", file=sys.stderr, flush=True)
     arrays = build()
     try:
         _write(entry, arrays)

@@ -5,12 +5,12 @@ import json
 import os
 import pathlib
 import re
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from genlab.data import cache, pixels
 from genlab.data.dataset import Dataset, fixed_permutation, hold_out, select
@@ -155,7 +155,7 @@ def _read(what: str, source: Any, images: Images | None, labelled: bool) -> dict
         now, done = time.monotonic(), first + len(records)
         if now - spoke > 5 and done < len(source):
             left = (now - started) * (len(source) - done) / done
-            logging.info("decoding %s: %d of %d, %.0f s left", what, done, len(source), left)
+            print(f"decoding {what}: {done:,} of {len(source):,}, {left:.0f} s left", file=sys.stderr, flush=True)
             spoke = now
     return ({"x": x} if images is not None else {}) | ({"label": labels} if labelled else {})
 

@@ -144,15 +144,16 @@ def stream_feed(
 
     batches = grain.MapDataset.source(Batches())
     batch_bytes = sum(column.nbytes // num_examples for column in split.values()) * size
-    iterator, next_step = None, 0
+    iterator, next_step, made_for = None, 0, 0
 
     def read(first_step: int, num: int, capacity: int) -> PyTree:
-        nonlocal iterator, next_step
-        if iterator is None:
+        nonlocal iterator, next_step, made_for
+        if iterator is None or capacity != made_for:
+            close()
             # as much as one call takes: the next call's batches are read while this one computes
             ahead = max(num_threads, min(capacity, _AHEAD_BYTES // max(batch_bytes, 1)))
             iterator = iter(batches.to_iter_dataset(grain.ReadOptions(num_threads, ahead)))
-            next_step = 0
+            next_step, made_for = 0, capacity
         if first_step != next_step:
             iterator.set_state({"next_index": first_step})
         stacked = {name: np.zeros((capacity, size, *column.shape[1:]), column.dtype) for name, column in split.items()}

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genlab import draws
 from genlab.data.dataset import Split
 from genlab.errors import InputError
 
@@ -50,11 +51,11 @@ def prepare(batch: Batch, binarization: str = "none", key: Key | None = None) ->
 def _bernoulli(key: Key, x: Array) -> Array:
     """bool[B, ...], true with probability x / 255 to within 2^-17; always true at 255 and never at 0.
 
-    Sixteen random bits a pixel, two pixels a word, cost a third of `jax.random.bernoulli`, which spends a word
-    and a conversion to float on each. Rows keep their own words, so a sharded batch stays sharded.
+    Sixteen random bits a pixel, two pixels a word: `jax.random.bernoulli` spends a word and a conversion to float on
+    each. Rows keep their own words, so a sharded batch stays sharded.
     """
     batch_size, size = x.shape[0], int(np.prod(x.shape[1:]))
-    words = jax.random.bits(key, (batch_size, (size + 1) // 2), jnp.uint32)
+    words = draws.bits(key, (batch_size, (size + 1) // 2))
     bits = jnp.concatenate([words & jnp.uint32(0xFFFF), words >> 16], axis=1)[:, :size].reshape(x.shape)
     pixel = x.astype(jnp.uint32)
     # round(65536 pixel / 255) = 257 pixel + [pixel >= 128]

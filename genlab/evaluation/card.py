@@ -1,7 +1,7 @@
 """The evaluation card: every number of a run, each with its protocol."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ from genlab.evaluation.held_out import mean_and_error, over_split
 
 Number = dict[str, Any]
 Split = Mapping[str, np.ndarray]
+Prepare = Callable[[Any], Any]  # raw batch -> batch
 
 MAX_PROBE_EXAMPLES = 10_000
 
@@ -21,42 +22,49 @@ def density_block(
     algorithm: Algorithm,
     state: State,
     test: Split,
-    prepare: Any,
+    prepare: Prepare,
     key: jax.Array,
     batch_size: int,
     num_importance_samples: int | None,
     binarization: str,
+    show: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Number] | None:
-    """Negative log-likelihoods of the test split: the evidence lower bound, log_prob, and bits per dimension.
+    """Negative log-likelihoods of the test split, in nats: log_prob and the evidence lower bound.
 
     Args:
+        algorithm, state: the model.
+        test: raw examples, binarized already where training binarizes.
+        prepare: raw batch -> batch.
+        key: of every draw.
+        batch_size: examples in a chunk.
         num_importance_samples: K of the algorithm's log_prob, or None where it is exact.
         binarization: how the pixels became binary, "none" if they did not.
+        show: told how many examples are done.
 
     Returns:
-        None where the algorithm has no density.
+        Numbers with their protocol, and for binary images in bits per dimension too; None where the algorithm has
+        no density.
     """
     if algorithm.log_prob is None:
         return None
-    num_dims = int(np.prod(np.shape(test["x"])[1:]))
     protocol: Number = {"split": "test", "n": len(test["x"]), "unit": "nats"}
     if binarization != "none":
-        protocol["binarization"] = f"{binarization} in training; one fixed draw of the test set"
+        protocol["x"] = f"binary: {binarization} draws in training, one fixed draw of the test set"
+    elif np.ndim(test["x"]) == 4:
+        protocol["x"] = "intensities i / 255 as stored, not dequantized"
     key_terms, key_density = jax.random.split(key)
-    value, error = mean_and_error(-over_split(algorithm.log_prob, prepare, batch_size)(state, test, key_density))
+    log_prob = over_split(algorithm.log_prob, prepare, batch_size, show)(state, test, key_density)
+    value, error = mean_and_error(-log_prob)
     likelihood: Number = {"value": value, "standard_error": error, **protocol}
     if algorithm.density == "bound":
         likelihood |= {"bound": "upper", "estimator": "importance sampling", "k": num_importance_samples}
     block = {"negative_log_likelihood": likelihood}
-    if np.asarray(test["x"][:1]).dtype == np.uint8:
+    if binarization != "none":  # of a density on [0, 1]^D, bits would want dequantized data and log2 of the levels
+        num_dims = int(np.prod(np.shape(test["x"])[1:]))
         to_bits = 1.0 / (num_dims * math.log(2))
         unit = f"bits per dimension, {num_dims} dimensions"
-        block["bits_per_dim"] = {
-            **likelihood,
-            "value": value * to_bits,
-            "standard_error": error * to_bits,
-            "unit": unit,
-        }
+        bits = {"value": value * to_bits, "standard_error": error * to_bits, "unit": unit}
+        block["bits_per_dim"] = {**likelihood, **bits}
     terms = over_split(algorithm.evaluate, prepare, batch_size)(state, test, key_terms)
     if "elbo" in terms:
         value, error = mean_and_error(-terms["elbo"])
@@ -66,38 +74,64 @@ def density_block(
 
 
 def representation_block(
-    algorithm: Algorithm, state: State, train: Split, test: Split, prepare: Any, key: jax.Array, batch_size: int
+    algorithm: Algorithm, state: State, train: Split, test: Split, prepare: Prepare, key: jax.Array, batch_size: int
 ) -> dict[str, Number] | None:
-    """Linear probe and nearest neighbours on frozen codes; None without codes or labels."""
+    """Accuracy of a linear probe and of nearest neighbours on frozen codes.
+
+    Args:
+        algorithm, state: the model.
+        train, test: raw examples as the model was trained to see them, with labels; the first MAX_PROBE_EXAMPLES of
+            train are used.
+        prepare: raw batch -> batch.
+        key: of the encoder's draws.
+        batch_size: examples in a chunk.
+
+    Returns:
+        Numbers with their protocol; None without codes or labels.
+    """
     if algorithm.encode is None or "label" not in test:
         return None
     encode = over_split(algorithm.encode, prepare, batch_size)
-    index = np.arange(min(len(train["x"]), MAX_PROBE_EXAMPLES))
-    train = {name: values[index] for name, values in train.items()}
-    codes = encode(state, train, key)
+    codes = encode(state, train := first(train, MAX_PROBE_EXAMPLES), key)
     block = representation.probe(codes, train["label"], encode(state, test, key), test["label"])
     return {name: {**number, "code_size": codes.shape[1]} for name, number in block.items()}
 
 
 def generate_samples(
-    algorithm: Algorithm, state: State, like: Split, num: int, key: jax.Array, prepare: Any, batch_size: int
+    algorithm: Algorithm, state: State, like: Split, num: int, key: jax.Array, prepare: Prepare, batch_size: int
 ) -> np.ndarray | None:
-    """`num` generated examples [num, ...], conditioned on examples of `like` in turn where the method asks for it."""
+    """Generated examples f32[num, ...], conditioned on raw examples of `like` in turn where the method asks for it.
+
+    Returns:
+        None where the algorithm does not generate.
+    """
     if algorithm.generate is None:
         return None
     index = np.arange(num) % len(like["x"])
-    return over_split(algorithm.generate, prepare, batch_size)(
-        state, {name: values[index] for name, values in like.items()}, key
-    )
+    conditions = {name: values[index] for name, values in like.items()}
+    return over_split(algorithm.generate, prepare, batch_size)(state, conditions, key)
 
 
-def generation_block(samples: np.ndarray | None, train: Split, test: Split, prepare: Any) -> dict[str, Number] | None:
-    """Distances of samples to the test set; None without samples."""
+def generation_block(
+    samples: np.ndarray | None, train: Split, test: Split, prepare: Prepare
+) -> dict[str, Number] | None:
+    """Distances of samples f32[N, ...] to the raw test split as it is stored, grey and not binarized.
+
+    Returns:
+        Numbers with their protocol; None without samples.
+    """
     if samples is None:
         return None
-    index = np.arange(min(len(train["x"]), MAX_PROBE_EXAMPLES))
-    real_train, real_test = (np.asarray(prepare({"x": x})["x"]) for x in (train["x"][index], np.asarray(test["x"])))
+    real_train, real_test = (
+        np.asarray(prepare({"x": x})["x"]) for x in (first(train, MAX_PROBE_EXAMPLES)["x"], np.asarray(test["x"]))
+    )
     return generation.principal_frechet(samples, real_train, real_test)
+
+
+def first(split: Split, num: int) -> dict[str, np.ndarray]:
+    """The first `num` examples of a split, in memory."""
+    index = np.arange(min(len(split["x"]), num))
+    return {name: np.asarray(values[index]) for name, values in split.items()}
 
 
 def count_parameters(state: State) -> int:

@@ -57,7 +57,12 @@ def principal_frechet(samples: np.ndarray, train: np.ndarray, test: np.ndarray, 
     dim = min(dim, train.shape[1], len(train))
     principal = PCA(dim, svd_solver="full" if train.shape[1] < dim * 2 else "auto", random_state=0).fit(train[:10_000])
     real = principal.transform(test)
-    protocol = {"split": "test", "n_real": len(test), "extractor": f"{dim} principal components of the training pixels"}
+    protocol = {
+        "split": "test",
+        "n_real": len(test),
+        "extractor": f"{dim} principal components of {len(train[:10_000]):,} training examples",
+        "estimator": "Gaussians fitted to both, covariance with ddof 1",
+    }
     floor = train[: len(samples)]
     return {
         "frechet_pca": {

@@ -11,7 +11,10 @@ Split = Mapping[str, Any]  # "x": [N, ...], "label": [N]; anything that can be i
 
 
 def over_split(
-    function: Callable[[Any, Any, jax.Array], PyTree], prepare: Callable[[Any], Any], batch_size: int
+    function: Callable[[Any, Any, jax.Array], PyTree],
+    prepare: Callable[[Any], Any],
+    batch_size: int,
+    show: Callable[[int], None] = lambda done: None,
 ) -> Callable[[Any, Split, jax.Array], PyTree]:
     """Compiles (state, batch, key) -> [B, ...] once and maps it over splits.
 
@@ -22,6 +25,7 @@ def over_split(
         function: one of an Algorithm's, such as `evaluate` or `log_prob`; any pytree of arrays [B, ...].
         prepare: raw batch -> batch.
         batch_size: examples in a chunk.
+        show: told after every chunk how many examples are done.
 
     Returns:
         (state, split, key) -> the pytree with numpy leaves [N, ...].
@@ -37,6 +41,7 @@ def over_split(
             kept = min(batch_size, num_examples - first)
             result = jax.device_get(compiled(state, raw, jax.random.fold_in(key, number)))
             chunks.append(jax.tree.map(lambda leaf, kept=kept: leaf[:kept], result))
+            show(first + kept)
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *chunks)
 
     return apply

@@ -1,5 +1,6 @@
 """The figures of a run, drawn from what the algorithm can do: nothing here knows a family."""
 
+import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -41,7 +42,7 @@ def draw_samples_over_time(
             kept = history["steps"] < step
             steps, rows = [*history["steps"][kept].tolist(), step], [*history["rows"][kept], row]
     directory.mkdir(parents=True, exist_ok=True)
-    np.savez(path, steps=np.asarray(steps), rows=np.stack(rows))
+    save_arrays(path, steps=np.asarray(steps), rows=np.stack(rows))
     files.save(samples.samples_over_time(rows, steps), directory / "samples_over_time.png")
 
 
@@ -96,10 +97,11 @@ def draw_final(
     codes = np.asarray(jax.jit(algorithm.encode)(state, shown, key))
     files.save(plot_codes.code_histograms(codes), directory / "code_histograms.png")
     plane, labels = codes, np.asarray(shown["label"]) if "label" in shown else None
+    axis_names = ("$z_1$", "$z_2$")
     if codes.shape[1] > 2:
-        plane = principal_plane(codes)
+        plane, axis_names = principal_plane(codes), ("first principal component", "second principal component")
     if codes.shape[1] >= 2:
-        files.save(latent.latent_scatter(plane, labels), directory / "latent_scatter.png")
+        files.save(latent.latent_scatter(plane, labels, axis_names=axis_names), directory / "latent_scatter.png")
     if algorithm.decode is None or not images:
         return
     decode = jax.jit(algorithm.decode)
@@ -117,6 +119,14 @@ def draw_final(
         grid = np.asarray(decode(state, jnp.asarray(latent.manifold_codes(MANIFOLD_SIDE)), key))
         figure = latent.latent_manifold(grid, latent.normal_quantiles(MANIFOLD_SIDE))
         files.save(figure, directory / "latent_manifold.png")
+
+
+def save_arrays(path: pathlib.Path, **arrays: Any) -> None:
+    """Writes an npz whole or not at all, since a killed run reads it again."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    os.replace(temporary, path)
 
 
 def principal_plane(codes: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ CAPTIONS = {
     "nearest_neighbours": "Samples, each above the nearest training example.",
     "interpolations": "From one held-out example to another, in even steps between their codes.",
     "latent_manifold": "The decoder over the latent plane, at quantiles of the standard normal.",
-    "latent_scatter": "Codes of held-out examples, coloured by class.",
+    "latent_scatter": "Codes of held-out examples in the plane, coloured by class.",
     "code_histograms": "The distribution of each code over held-out examples, under the standard normal.",
     "kl_per_dimension": "What each latent dimension costs, and how many the model uses.",
     "points_and_density": "The true density and the model's samples, on the same axes.",

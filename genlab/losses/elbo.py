@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from genlab import draws
 from genlab.losses.event import check_same_shape
 
 Array = jax.Array
@@ -21,7 +22,7 @@ def reparameterize(key: Array, mean: Array, log_var: Array) -> Array:
     Reference: Kingma & Welling 2014, section 2.4.
     """
     check_same_shape(mean=mean, log_var=log_var)
-    return mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, mean.shape, mean.dtype)
+    return mean + jnp.exp(0.5 * log_var) * draws.normal(key, mean.shape).astype(mean.dtype)
 
 
 def elbo(log_likelihood: Array, kl: Array, beta: Array | float = 1.0) -> Array:

@@ -35,7 +35,17 @@ def bernoulli_log_prob(logits: Array, x: Array) -> Array:
 def _bernoulli_log_mass(logits: Array, x: Array) -> Array:
     # log s(l) = min(l, 0) - log(1 + e^-|l|): accurate for either x, where x l - softplus(l) cancels at l >> 0;
     # and one exponential, where a log_sigmoid for each x takes two
-    return x * jnp.minimum(logits, 0.0) + (1.0 - x) * jnp.minimum(-logits, 0.0) - jnp.log1p(jnp.exp(-jnp.abs(logits)))
+    return x * jnp.minimum(logits, 0.0) + (1.0 - x) * jnp.minimum(-logits, 0.0) - _log1p(jnp.exp(-jnp.abs(logits)))
+
+
+def _log1p(e: Array) -> Array:
+    """log(1 + e) for e in [0, 1], to float32's accuracy; `jnp.log1p` takes three times as long on a CPU."""
+    # log(1 + e) = 2 artanh(t), t = e / (2 + e) <= 1/3, = 2 (t + t^3 / 3 + t^5 / 5 + ...)
+    t = e / (2.0 + e)
+    series = jnp.zeros_like(t)
+    for power in range(15, 0, -2):  # the first term left out is below 1e-9
+        series = series * jnp.square(t) + 2.0 / power
+    return t * series
 
 
 # min and |.| have no derivative at 0, their sum has: d log s(l) / dl = s(-l)

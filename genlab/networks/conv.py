@@ -13,12 +13,11 @@ gradients:
     kernel_gradient(x, g)   with respect to k
 
 and what any one of them needs for its own derivative is the other two. So the three are closed under
-reverse-mode differentiation: the second derivatives of a gradient penalty run as fast as the first.
+reverse-mode differentiation, and the second derivatives of a gradient penalty take the fast path as well.
 (Forward mode, `jax.jvp`, is not defined.) On GPU and TPU each is left to XLA's own convolution.
 """
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -28,8 +27,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jax import lax
-
-from genlab.errors import InputError
 
 Array = jax.Array
 Padding = str | Sequence[tuple[int, int]]
@@ -108,7 +105,7 @@ def _kernel_gradient(x: Array, g: Array, window: _Window) -> Array:
             padding.append((before, kernel - 1 + size - output - before))
         g, x = jnp.swapaxes(g, 0, -1), jnp.moveaxis(x, 0, -2)  # [D, *output, N], [*input, N, C]
         steps = window.rhs_dilation, padding, window.strides, window.lhs_dilation
-        return _flip(jnp.moveaxis(_canonical(g, x, *steps, window.precision), 0, -1))  # [D, *kernel, C] -> ...
+        return _flip(jnp.moveaxis(_canonical(g, x, *steps, window.precision), 0, -1))  # -> [*kernel, C, D]
 
     def elsewhere(x, g):
         k = jax.ShapeDtypeStruct((*window.kernel_shape, x.shape[-1], g.shape[-1]), g.dtype)
@@ -156,74 +153,29 @@ def _lax_conv(x, k, strides, padding, lhs_dilation, rhs_dilation, precision) -> 
 
 def _canonical(x, k, strides, padding, lhs_dilation, rhs_dilation, precision) -> Array:
     """The convolution as XLA's CPU compiler runs it best: x: [N, *input, C], k: [*kernel, C, D]."""
-    if not _unit(lhs_dilation) and _unit(strides) and _unit(rhs_dilation):
-        return _overlap_add(x, k, padding, lhs_dilation, precision)
     if any(low < 0 or high < 0 for low, high in padding):
-        # XLA's fast kernel reads beyond a negative padding and returns wrong numbers, so the input is cropped first.
+        # XLA's fast kernel returns wrong numbers under a negative padding, so the input is cropped first.
         crops = [(min(low, 0), min(high, 0), step - 1) for (low, high), step in zip(padding, lhs_dilation, strict=True)]
         x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *crops, (0, 0, 0)])
         padding = [(max(low, 0), max(high, 0)) for low, high in padding]
         lhs_dilation = (1,) * len(padding)
-
     plain = lambda x, k: _lax_conv(x, k, strides, padding, lhs_dilation, rhs_dilation, precision)
     conv = jax.custom_batching.custom_vmap(plain)
 
     @conv.def_vmap
     def conv_of_members(size, batched, x, k):
-        if all(
-            batched
-        ):  # as groups of one convolution, which is what vmap makes of them, they take three times as long
+        # Members with kernels of their own would become groups of one convolution, at a third of the speed.
+        if all(batched):
             return lax.map(lambda member: conv(*member), (x, k)), True
         return jax.vmap(plain, [0 if axis else None for axis in batched])(x, k), True
 
-    return conv(x, k)
-
-
-def _overlap_add(x, k, padding, dilation, precision) -> Array:
-    """A convolution of a dilated input, never multiplying by the zeros in between.
-
-    Every input pixel is multiplied by the whole kernel, in one matrix product, and the patches that result are
-    added where they fall. An output at position q * dilation + r is reached by every dilation-th weight only, so
-    each phase r is a sum of shifted images, and the phases are interleaved.
-    """
-    n = len(dilation)
-    dtype = x.dtype if jnp.finfo(x.dtype).bits > 32 else jnp.float32  # summed in float32 at least, as a convolution is
-    patches = lax.dot_general(
-        x, k, (((n + 1,), (n,)), ((), ())), precision=precision, preferred_element_type=dtype
-    )  # [N, *input, *kernel, D]
-    output, quotients = [], []
-    for size, kernel, (low, high), step in zip(x.shape[1:-1], k.shape[:n], padding, dilation, strict=True):
-        output.append(_dilated(size, step) + low + high - kernel + 1)
-        quotients.append(-(-output[-1] // step))
-    zero = jnp.zeros((), dtype)
-
-    def phase(residues):
-        """The output at the positions with these residues: [N, *quotients, D]."""
-        # Output q * dilation + r meets weight t over input i where q * dilation + r + t - low = i * dilation.
-        weights = [
-            range((low - r) % step, kernel, step)
-            for r, (low, _), kernel, step in zip(residues, padding, k.shape, dilation, strict=False)
-        ]
-        total = jnp.zeros((x.shape[0], *quotients, k.shape[-1]), dtype)
-        for weight in itertools.product(*weights):
-            image = patches[(..., *weight, slice(None))]
-            config = [(0, 0, 0)]
-            for axis, t in enumerate(weight):
-                shift = (residues[axis] + t - padding[axis][0]) // dilation[axis]
-                config.append((-shift, quotients[axis] - x.shape[1 + axis] + shift, 0))
-            total += lax.pad(image, zero, [*config, (0, 0, 0)])
-        return total
-
-    def interleave(residues):
-        """All phases whose first residues are these: [N, *q, q', r', q'', r'', ..., D]."""
-        axis = len(residues)
-        if axis == n:
-            return phase(residues)
-        return jnp.stack([interleave((*residues, r)) for r in range(dilation[axis])], axis + 2)
-
-    sizes = [quotient * step for quotient, step in zip(quotients, dilation, strict=True)]
-    y = interleave(()).reshape(x.shape[0], *sizes, k.shape[-1])
-    return y[(slice(None), *(slice(size) for size in output))].astype(x.dtype)
+    if math.prod(k.shape[:-2]) <= math.prod(x.shape[1:-1]):
+        return conv(x, k)
+    # Of a kernel larger than the input XLA makes the input, in another order. Zeros behind the input prevent it.
+    output = jax.eval_shape(plain, x, k).shape
+    zeros = [(0, max(kernel - size, 0)) for kernel, size in zip(k.shape, x.shape[1:-1], strict=False)]
+    x = lax.optimization_barrier(jnp.pad(x, [(0, 0), *zeros, (0, 0)]))
+    return conv(x, k)[tuple(slice(size) for size in output)]
 
 
 def conv_general_dilated(
@@ -256,12 +208,12 @@ def conv_general_dilated(
         f[N, D, *output], of the inputs' type.
 
     Raises:
-        InputError: if the channels do not match, the types differ, or the kernel does not fit into the input.
+        ValueError: if the channels do not match, the types differ, or the kernel does not fit into the input.
     """
     if lhs.ndim != rhs.ndim or lhs.ndim < 3:
-        raise InputError(f"a convolution needs an input and a kernel of one rank >= 3, got {lhs.shape} and {rhs.shape}")
+        raise ValueError(f"a convolution needs an input and a kernel of one rank >= 3, got {lhs.shape} and {rhs.shape}")
     if lhs.dtype != rhs.dtype:
-        raise InputError(f"input and kernel must have one type, got {lhs.dtype} and {rhs.dtype}")
+        raise ValueError(f"input and kernel must have one type, got {lhs.dtype} and {rhs.dtype}")
     same_type = preferred_element_type is None or jnp.dtype(preferred_element_type) == lhs.dtype
     if batch_group_count != 1 or not same_type or not jnp.issubdtype(lhs.dtype, jnp.floating):
         return lax.conv_general_dilated(
@@ -300,15 +252,15 @@ def _channels_last(
     lhs_dilation, rhs_dilation = lhs_dilation or (1,) * n, rhs_dilation or (1,) * n
     input_shape, kernel_shape = x.shape[1:-1], kernel.shape[:-2]
     if any(len(steps) != n for steps in (strides, lhs_dilation, rhs_dilation)):
-        raise InputError(f"strides and dilations need {n} entries each, got {strides}, {lhs_dilation}, {rhs_dilation}")
+        raise ValueError(f"strides and dilations need {n} entries each, got {strides}, {lhs_dilation}, {rhs_dilation}")
     if x.shape[-1] != kernel.shape[-2] * groups or kernel.shape[-1] % groups:
-        raise InputError(
+        raise ValueError(
             f"a kernel of {kernel.shape[-2]} input and {kernel.shape[-1]} output channels in {groups} groups cannot "
             f"be applied to {x.shape[-1]} channels"
         )
     if isinstance(padding, str):
         if padding not in ("SAME", "VALID") or not _unit(lhs_dilation):
-            raise InputError(f'padding must be "SAME", "VALID" (without lhs_dilation) or {n} pairs, got {padding!r}')
+            raise ValueError(f'padding must be "SAME", "VALID" (without lhs_dilation) or {n} pairs, got {padding!r}')
         windows = [_dilated(size, step) for size, step in zip(kernel_shape, rhs_dilation, strict=True)]
         padding = lax.padtype_to_pads(input_shape, windows, strides, padding)
     window = _Window(
@@ -321,7 +273,7 @@ def _channels_last(
         precision,
     )
     if any(output < 1 for _, _, output, _ in window.axes):
-        raise InputError(f"a kernel of {kernel_shape} does not fit into an input of {input_shape} padded by {padding}")
+        raise ValueError(f"a kernel of {kernel_shape} does not fit into an input of {input_shape} padded by {padding}")
     if groups == 1:
         return _conv(x, kernel, window)
     # XLA holds the groups in blocks, so they are an axis of their own, over which vmap runs.
@@ -348,7 +300,7 @@ def conv2d(x: Array, kernel: Array, strides: int | Sequence[int] = 1, padding: P
         f[N, H', W', D]: H' is ceil(H / stride) for "SAME", ceil((H - kH + 1) / stride) for "VALID".
 
     Raises:
-        InputError: if shapes, channels or types do not match.
+        ValueError: if shapes, channels or types do not match.
     """
     _check_rank(x, kernel)
     return _channels_last(x, kernel, _repeat(strides, 2), padding)
@@ -359,7 +311,7 @@ def conv_transpose2d(x: Array, kernel: Array, strides: int | Sequence[int] = 1, 
 
     The convention is that of `lax.conv_transpose` and `nn.ConvTranspose`: the kernel is neither flipped nor are its
     channel axes swapped. It is the adjoint of `conv2d` under the kernel `kernel[::-1, ::-1].swapaxes(2, 3)` and the
-    same strides and string padding; PyTorch's kernel is that one.
+    same strides and string padding, where the strides divide; that kernel is the one PyTorch stores.
 
     Args:
         x: f[N, H, W, C].
@@ -372,7 +324,7 @@ def conv_transpose2d(x: Array, kernel: Array, strides: int | Sequence[int] = 1, 
         f[N, H', W', D]: H' is H * stride for "SAME", H * stride + max(kH - stride, 0) for "VALID".
 
     Raises:
-        InputError: if shapes, channels or types do not match.
+        ValueError: if shapes, channels or types do not match.
     """
     _check_rank(x, kernel)
     strides = _repeat(strides, 2)
@@ -381,9 +333,9 @@ def conv_transpose2d(x: Array, kernel: Array, strides: int | Sequence[int] = 1, 
 
 def _check_rank(x: Array, kernel: Array) -> None:
     if x.ndim != 4 or kernel.ndim != 4:
-        raise InputError(f"x must be [N, H, W, C] and the kernel [kH, kW, C, D], got {x.shape} and {kernel.shape}")
+        raise ValueError(f"x must be [N, H, W, C] and the kernel [kH, kW, C, D], got {x.shape} and {kernel.shape}")
     if x.dtype != kernel.dtype:
-        raise InputError(f"x and the kernel must have one type, got {x.dtype} and {kernel.dtype}")
+        raise ValueError(f"x and the kernel must have one type, got {x.dtype} and {kernel.dtype}")
 
 
 def _transpose_padding(windows: Sequence[int], strides: Sequence[int], padding: Padding) -> Sequence[tuple[int, int]]:
@@ -398,7 +350,7 @@ def _transpose_padding(windows: Sequence[int], strides: Sequence[int], padding: 
         elif padding == "VALID":
             pairs.append((window - 1, window - 1 + max(stride - window, 0)))
         else:
-            raise InputError(f'padding must be "SAME", "VALID" or a pair for every axis, got {padding!r}')
+            raise ValueError(f'padding must be "SAME", "VALID" or a pair for every axis, got {padding!r}')
     return pairs
 
 

@@ -14,7 +14,7 @@ PyTree = Any
 
 
 def takes_train(module: nn.Module) -> bool:
-    """Whether the module's call distinguishes training from evaluation (batch norm, dropout)."""
+    """Whether the module's call distinguishes training from evaluation (batch norm)."""
     return "train" in inspect.signature(type(module).__call__).parameters
 
 

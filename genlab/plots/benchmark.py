@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from genlab.errors import InputError
 from genlab.plots import style
 
 
@@ -21,13 +20,13 @@ def speeds(names: Sequence[str], ratios: Sequence[Sequence[float]], bars: Sequen
         bars: the ratio that each should have, drawn as a tick; None for none.
 
     Raises:
-        InputError: nothing to draw, lists of different lengths, or a ratio that is not positive and finite.
+        ValueError: nothing to draw, lists of different lengths, or a ratio that is not positive and finite.
     """
     if not names or not len(names) == len(ratios) == len(bars):
-        raise InputError(f"speeds takes as many ratios and bars as names; got {len(names)}, {len(ratios)}, {len(bars)}")
+        raise ValueError(f"speeds takes as many ratios and bars as names; got {len(names)}, {len(ratios)}, {len(bars)}")
     for name, values in zip(names, ratios, strict=True):
         if not len(values) or not np.all(np.isfinite(values)) or min(values) <= 0:
-            raise InputError(f"the ratios of {name!r} must be positive and finite; got {list(values)}")
+            raise ValueError(f"the ratios of {name!r} must be positive and finite; got {list(values)}")
     figure = Figure(figsize=(style.WIDTH * 0.8, 0.42 * len(names) + 0.7), layout="constrained")
     axes = figure.add_subplot()
     for y, (values, bar) in enumerate(zip(ratios, bars, strict=True)):

@@ -5,7 +5,6 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 
-from genlab.errors import InputError
 from genlab.plots import style
 
 
@@ -19,11 +18,11 @@ def kl_per_dimension(kl: np.ndarray, threshold: float = 0.01) -> Figure:
             posterior mean instead; a dimension without KL is inactive by either.)
 
     Raises:
-        InputError: not a vector of finite numbers.
+        ValueError: not a vector of finite numbers.
     """
     kl = np.asarray(kl, np.float64)
     if kl.ndim != 1 or kl.size == 0 or not np.isfinite(kl).all():
-        raise InputError(f"the KL of each latent dimension is a finite vector [D]; got shape {kl.shape}")
+        raise ValueError(f"the KL of each latent dimension is a finite vector [D]; got shape {kl.shape}")
     order = np.argsort(-kl, kind="stable")
     active = kl[order] > threshold
     figure = Figure(figsize=(style.WIDTH * 0.8, 2.4), layout="constrained")
@@ -52,11 +51,11 @@ def code_histograms(codes: np.ndarray, max_dims: int = 12, prior: bool = True) -
         prior: draws the standard normal over each.
 
     Raises:
-        InputError: not [N, D], or not finite.
+        ValueError: not [N, D], or not finite.
     """
     codes = np.asarray(codes, np.float64)
     if codes.ndim != 2 or codes.size == 0 or not np.isfinite(codes).all():
-        raise InputError(f"histograms take finite codes [N, D]; got shape {codes.shape}")
+        raise ValueError(f"histograms take finite codes [N, D]; got shape {codes.shape}")
     shown = np.argsort(-codes.var(axis=0), kind="stable")[:max_dims]
     columns = min(6, len(shown))
     rows = math.ceil(len(shown) / columns)

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from genlab.errors import InputError
 from genlab.plots import style
 
 COLOURS = {"train": style.BLUE, "validation": style.ORANGE, "test": style.INK}
@@ -32,14 +31,14 @@ def curves(records: Iterable[Mapping[str, Any]], metrics: Sequence[str] | None =
         metrics: the panels; by default every metric, in the order of appearance.
 
     Raises:
-        InputError: no records, a record without step or split, or a metric that none has.
+        ValueError: no records, a record without step or split, or a metric that none has.
     """
     series = _series(records)
     metrics = list(series) if metrics is None else list(metrics)
     if unknown := [name for name in metrics if name not in series]:
-        raise InputError(f"no record has the metric {unknown[0]!r}; known: {', '.join(series) or 'none'}")
+        raise ValueError(f"no record has the metric {unknown[0]!r}; known: {', '.join(series) or 'none'}")
     if not metrics:
-        raise InputError("no metrics to draw: the records are empty")
+        raise ValueError("no metrics to draw: the records are empty")
     steps = [step for name in metrics for by_step in series[name].values() for step in by_step]
     first, last = min(steps), max(max(steps), min(steps) + 1)
     first = 0 if 10 * first < last else first  # a log that begins with the run is drawn from its start
@@ -64,7 +63,7 @@ def _series(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[in
     series: dict[str, dict[str, dict[int, np.ndarray]]] = {}
     for record in records:
         if "step" not in record or "split" not in record:
-            raise InputError(f"a record of metrics has a step and a split; got the fields {', '.join(record)}")
+            raise ValueError(f"a record of metrics has a step and a split; got the fields {', '.join(record)}")
         for name, value in record.items():
             if name in ("step", "split") or isinstance(value, str | bool):
                 continue

@@ -5,7 +5,6 @@ import pathlib
 
 from matplotlib.figure import Figure
 
-from genlab.errors import InputError
 from genlab.plots import style
 
 FORMATS = ("png", "pdf", "svg")
@@ -25,12 +24,12 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> pathlib.Path:
         The path.
 
     Raises:
-        InputError: another ending.
+        ValueError: another ending.
     """
     path = pathlib.Path(path)
     suffix = path.suffix.removeprefix(".")
     if suffix not in FORMATS:
-        raise InputError(f"a figure's file ends in one of {', '.join('.' + f for f in FORMATS)}; got {path.name!r}")
+        raise ValueError(f"a figure's file ends in one of {', '.join('.' + f for f in FORMATS)}; got {path.name!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     # the same figure gives the same bytes: no version in the file

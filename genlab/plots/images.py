@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from genlab.errors import InputError
 from genlab.plots import style
 
 Labels = tuple[np.ndarray | Sequence[float], Sequence[str]]  # positions in pixels of a mosaic, and texts
@@ -28,18 +27,18 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
         uint8, the same shape.
 
     Raises:
-        InputError: another dtype or number of channels, or a value that is not finite.
+        ValueError: another dtype or number of channels, or a value that is not finite.
     """
     images = np.asarray(images)
     if images.ndim < 3 or images.shape[-1] not in (1, 3) or images.size == 0:
-        raise InputError(f"images are [..., H, W, C] with C of 1 or 3, and at least one; got shape {images.shape}")
+        raise ValueError(f"images are [..., H, W, C] with C of 1 or 3, and at least one; got shape {images.shape}")
     if images.dtype == np.uint8:
         return images
     if not np.issubdtype(images.dtype, np.floating) and images.dtype.name != "bfloat16":
-        raise InputError(f"images are float in [0, 1] or uint8; got {images.dtype}")
+        raise ValueError(f"images are float in [0, 1] or uint8; got {images.dtype}")
     images = images.astype(np.float32)
     if not np.isfinite(images).all():
-        raise InputError(f"images must be finite; {np.count_nonzero(~np.isfinite(images))} values are not")
+        raise ValueError(f"images must be finite; {np.count_nonzero(~np.isfinite(images))} values are not")
     return np.rint(255.0 * np.clip(images, 0.0, 1.0)).astype(np.uint8)
 
 
@@ -47,11 +46,11 @@ def enlarge(images: np.ndarray, height: int) -> np.ndarray:
     """Repeats pixels until images [..., H, W, C] are `height` high, so that resolutions can share a grid.
 
     Raises:
-        InputError: `height` is not a multiple of H.
+        ValueError: `height` is not a multiple of H.
     """
     factor, rest = divmod(height, images.shape[-3])
     if rest or not factor:
-        raise InputError(f"images {images.shape[-3]} pixels high do not fit a grid of {height} in whole pixels")
+        raise ValueError(f"images {images.shape[-3]} pixels high do not fit a grid of {height} in whole pixels")
     return images.repeat(factor, axis=-3).repeat(factor, axis=-2)
 
 
@@ -67,13 +66,13 @@ def image_grid(images: np.ndarray, columns: int, gap: int = GAP) -> np.ndarray:
         uint8[rows (H + gap) - gap, columns (W + gap) - gap, C], rows = ceil(N / columns).
 
     Raises:
-        InputError: images or columns that make no grid.
+        ValueError: images or columns that make no grid.
     """
     images = to_uint8(images)
     if images.ndim != 4:
-        raise InputError(f"a grid takes images [N, H, W, C]; got shape {images.shape}")
+        raise ValueError(f"a grid takes images [N, H, W, C]; got shape {images.shape}")
     if columns < 1 or gap < 0:
-        raise InputError(f"a grid has at least one column and no negative gap; got columns={columns}, gap={gap}")
+        raise ValueError(f"a grid has at least one column and no negative gap; got columns={columns}, gap={gap}")
     count, height, width, channels = images.shape
     rows = math.ceil(count / columns)
     cells = np.full((rows * columns, height + gap, width + gap, channels), 255, np.uint8)

@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from genlab.errors import InputError
 from genlab.plots import style
 from genlab.plots.images import centres, image_grid, mosaic_figure
 
@@ -39,14 +38,14 @@ def latent_manifold(images: np.ndarray, ticks: np.ndarray) -> Figure:
         ticks: f[n], ascending, the codes along either axis: `normal_quantiles(n)`.
 
     Raises:
-        InputError: not n n images, or ticks that do not ascend.
+        ValueError: not n n images, or ticks that do not ascend.
     """
     images, ticks = np.asarray(images), np.asarray(ticks)
     n = len(ticks)
     if len(images) != n * n or n == 0:
-        raise InputError(f"a manifold over {n} ticks needs {n * n} images; got {len(images)}")
+        raise ValueError(f"a manifold over {n} ticks needs {n * n} images; got {len(images)}")
     if not (np.diff(ticks) > 0).all():
-        raise InputError("the ticks of a latent manifold ascend")
+        raise ValueError("the ticks of a latent manifold ascend")
     mosaic = image_grid(images, columns=n, gap=0)
     height, width = images.shape[1:3]
     # four or five ticks, symmetric about zero
@@ -63,7 +62,10 @@ def latent_manifold(images: np.ndarray, ticks: np.ndarray) -> Figure:
 
 @style.styled
 def latent_scatter(
-    codes: np.ndarray, labels: np.ndarray | None = None, class_names: Sequence[str] | None = None
+    codes: np.ndarray,
+    labels: np.ndarray | None = None,
+    class_names: Sequence[str] | None = None,
+    axis_names: tuple[str, str] = ("$z_1$", "$z_2$"),
 ) -> Figure:
     """Codes in the plane, coloured by class.
 
@@ -73,15 +75,16 @@ def latent_scatter(
         codes: f[N, 2]; project longer codes first, for instance on two principal components.
         labels: i[N], or None for one colour.
         class_names: the text of label k at position k; the labels themselves by default.
+        axis_names: what the two coordinates are.
 
     Raises:
-        InputError: codes that are not in the plane, empty or not finite; labels of another length.
+        ValueError: codes that are not in the plane, empty or not finite; labels of another length.
     """
     codes = np.asarray(codes, np.float64)
     if codes.ndim != 2 or codes.shape[1] != 2 or len(codes) == 0:
-        raise InputError(f"a scatter of codes takes [N, 2], N >= 1; got shape {codes.shape}: project them first")
+        raise ValueError(f"a scatter of codes takes [N, 2], N >= 1; got shape {codes.shape}: project them first")
     if not np.isfinite(codes).all():
-        raise InputError(f"codes must be finite; {np.count_nonzero(~np.isfinite(codes))} values are not")
+        raise ValueError(f"codes must be finite; {np.count_nonzero(~np.isfinite(codes))} values are not")
     figure = Figure(figsize=(6.0, 4.8), layout="constrained")
     axes = figure.add_subplot()
     order = np.random.default_rng(0).permutation(len(codes))
@@ -91,7 +94,7 @@ def latent_scatter(
     else:
         labels = np.asarray(labels)
         if labels.shape != (len(codes),):
-            raise InputError(f"{len(codes)} codes need as many labels; got shape {labels.shape}")
+            raise ValueError(f"{len(codes)} codes need as many labels; got shape {labels.shape}")
         classes, positions = np.unique(labels, return_inverse=True)
         palette = _palette(len(classes))
         colours = palette[positions][order]
@@ -100,8 +103,8 @@ def latent_scatter(
         figure.legend(handles, names, loc="outside right upper", handletextpad=0.2, ncols=-(-len(names) // 20))
     axes.scatter(*codes[order].T, s=size, c=colours, alpha=0.7, linewidths=0)
     axes.set_aspect("equal", adjustable="datalim")
-    axes.set_xlabel("$z_1$")
-    axes.set_ylabel("$z_2$", rotation=0)
+    axes.set_xlabel(axis_names[0])
+    axes.set_ylabel(axis_names[1])
     return figure
 
 

@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from genlab.errors import InputError
 from genlab.plots import style
 
 Limits = tuple[float, float, float, float]  # left, right, bottom, top
@@ -36,7 +35,7 @@ def points_and_density(
         model_density: like `density`, on its colour scale; or None.
 
     Raises:
-        InputError: another shape, or values that are not finite.
+        ValueError: another shape, or values that are not finite.
     """
     shown = {"true density": density, "samples": points}
     if model_density is not None:
@@ -64,10 +63,10 @@ def point_clouds(clouds: Mapping[str, np.ndarray], limits: Limits) -> Figure:
     """Sets of points f[N, 2] on the same axes, one panel each: data beside samples where no density is known.
 
     Raises:
-        InputError: no set, another shape, or values that are not finite.
+        ValueError: no set, another shape, or values that are not finite.
     """
     if not clouds:
-        raise InputError("a figure of point clouds needs at least one set of points")
+        raise ValueError("a figure of point clouds needs at least one set of points")
     figure, panels = _panels(list(clouds), limits)
     for name, axes in panels.items():
         _scatter(axes, clouds[name], limits)
@@ -77,7 +76,7 @@ def point_clouds(clouds: Mapping[str, np.ndarray], limits: Limits) -> Figure:
 def _panels(names: list[str], limits: Limits) -> tuple[Figure, dict[str, Axes]]:
     left, right, bottom, top = limits
     if not (np.isfinite(limits).all() and left < right and bottom < top):
-        raise InputError(f"limits are left < right, bottom < top, all finite; got {limits}")
+        raise ValueError(f"limits are left < right, bottom < top, all finite; got {limits}")
     side = min(3.6, style.WIDTH / len(names))
     figure = Figure(figsize=(side * len(names), side * (top - bottom) / (right - left) + 0.12), layout="constrained")
     panels = {}
@@ -92,7 +91,7 @@ def _panels(names: list[str], limits: Limits) -> tuple[Figure, dict[str, Axes]]:
 def _scatter(axes: Axes, points: np.ndarray, limits: Limits) -> None:
     points = np.asarray(points, np.float64)
     if points.ndim != 2 or points.shape[1] != 2 or len(points) == 0 or not np.isfinite(points).all():
-        raise InputError(f"samples in the plane are finite points [N, 2], N >= 1; got shape {points.shape}")
+        raise ValueError(f"samples in the plane are finite points [N, 2], N >= 1; got shape {points.shape}")
     left, right, bottom, top = limits
     (x, y) = points.T
     axes.scatter(x, y, s=float(np.clip(4000 / len(points), 0.8, 8.0)), color=style.BLUE, alpha=0.6, linewidths=0)
@@ -105,5 +104,5 @@ def _scatter(axes: Axes, points: np.ndarray, limits: Limits) -> None:
 def _checked_density(density: np.ndarray) -> np.ndarray:
     density = np.asarray(density, np.float64)
     if density.ndim != 2 or density.size == 0 or not np.isfinite(density).all():
-        raise InputError(f"a density map is finite, [y, x]; got shape {density.shape}")
+        raise ValueError(f"a density map is finite, [y, x]; got shape {density.shape}")
     return density

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from genlab.errors import InputError
 from genlab.plots.images import GAP, centres, enlarge, image_grid, mosaic_figure, to_uint8
 
 
@@ -19,13 +18,13 @@ def samples(images: np.ndarray, columns: int = 10, row_labels: Sequence[str] = (
         row_labels: one text a row, for instance the class that a row was conditioned on; or none.
 
     Raises:
-        InputError: images that make no grid, or a wrong number of labels.
+        ValueError: images that make no grid, or a wrong number of labels.
     """
     images = np.asarray(images)
     mosaic = image_grid(images, columns)
     rows = math.ceil(len(images) / columns)
     if row_labels and len(row_labels) != rows:
-        raise InputError(f"{rows} rows of samples need as many labels; got {len(row_labels)}")
+        raise ValueError(f"{rows} rows of samples need as many labels; got {len(row_labels)}")
     positions = centres(rows, images.shape[1]) if row_labels else ()
     return mosaic_figure(mosaic, images.shape[1], row_labels=(positions, row_labels))
 
@@ -38,10 +37,10 @@ def samples_over_time(images: Sequence[np.ndarray], steps: Sequence[int | str]) 
         steps: T training steps (or names of stages), written beside the rows.
 
     Raises:
-        InputError: no rows, or rows that do not agree with each other or with `steps`.
+        ValueError: no rows, or rows that do not agree with each other or with `steps`.
     """
     if len(images) == 0 or len(images) != len(steps):
-        raise InputError(f"samples over time need one training step a row; got {len(images)} rows, {len(steps)} steps")
+        raise ValueError(f"samples over time need one training step a row; got {len(images)} rows, {len(steps)} steps")
     names = [f"step {step:,}" if isinstance(step, int | np.integer) else str(step) for step in steps]
     rows, height = _same_size(images)
     mosaic = image_grid(np.concatenate(rows), columns=len(rows[0]))
@@ -59,7 +58,7 @@ def image_rows(rows: Mapping[str, np.ndarray], columns: int = 10) -> Figure:
         columns: examples side by side.
 
     Raises:
-        InputError: no rows, or rows that do not agree.
+        ValueError: no rows, or rows that do not agree.
     """
     images, height = _same_size(list(rows.values()))
     columns = min(columns, len(images[0]))
@@ -93,11 +92,11 @@ def interpolations(images: np.ndarray, ends: tuple[str, str] = ("A", "B")) -> Fi
         ends: what the first and the last column are.
 
     Raises:
-        InputError: another shape.
+        ValueError: another shape.
     """
     images = to_uint8(images)
     if images.ndim != 5:
-        raise InputError(f"interpolations are [rows, steps, H, W, C]; got shape {images.shape}")
+        raise ValueError(f"interpolations are [rows, steps, H, W, C]; got shape {images.shape}")
     rows, length, height, width, channels = images.shape
     mosaic = image_grid(images.reshape(rows * length, height, width, channels), columns=length)
     positions = centres(length, width)[[0, -1]]
@@ -111,5 +110,5 @@ def _same_size(rows: Sequence[np.ndarray]) -> tuple[list[np.ndarray], int]:
     images = [enlarge(row, height) for row in images]
     shapes = {row.shape for row in images}
     if len(shapes) != 1 or images[0].ndim != 4:
-        raise InputError(f"rows of images need one shape [N, H, W, C]; got {sorted(shapes) or 'none'}")
+        raise ValueError(f"rows of images need one shape [N, H, W, C]; got {sorted(shapes) or 'none'}")
     return images, height

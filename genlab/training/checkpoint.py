@@ -59,7 +59,9 @@ class Checkpoints:
             directory = self._directory / str(step)
             (directory / MANIFEST).write_text(json.dumps({"arrays": arrays(tree), "files": digests(directory)}))
         except Exception as error:  # the storage layer wraps a full disk in a type of its own
-            raise CheckpointError(f"cannot save checkpoint {step} ({first_line(error)})") from error
+            raise CheckpointError(
+                f"cannot save checkpoint {step} ({first_line(error)}); earlier ones in {self._directory} are intact"
+            ) from error
 
     def restore(self, like: PyTree, report: Callable[[str], None]) -> tuple[int, PyTree] | None:
         """The newest checkpoint that can be read, as (step, tree).
@@ -71,16 +73,23 @@ class Checkpoints:
                 beside the others, and nothing is deleted.
 
         Returns:
-            None if there is no undamaged checkpoint.
+            None if there is no checkpoint.
 
         Raises:
-            CheckpointError: if an undamaged checkpoint holds another tree than `like`, as after a change of the code.
+            CheckpointError: if none of the checkpoints is undamaged, the disk does not answer, or an undamaged one
+                holds another tree than `like`, as after a change of the code.
         """
         abstract = jax.tree.map(described, like)
         for step in sorted(self._manager.all_steps(), reverse=True):
+            if not (self._directory / str(step) / MANIFEST).exists():  # killed between its bytes and its manifest
+                self._manager.delete(step)
+                report(f"checkpoint {step} was not written to its end")
+                continue
             try:
                 there = undamaged(self._directory / str(step))
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except OSError as error:
+                raise CheckpointError(f"checkpoint {step} cannot be read now ({first_line(error)})") from error
+            except (ValueError, KeyError, TypeError) as error:
                 self._set_aside(step)
                 report(f"checkpoint {step} cannot be read and was set aside ({first_line(error)})")
                 continue
@@ -90,6 +99,8 @@ class Checkpoints:
                     f"{name} is {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
                 )
             return step, self._manager.restore(step, args=self._args.StandardRestore(abstract))
+        if (self._directory / "rejected").exists():
+            raise CheckpointError(f"every checkpoint is damaged; to start from step 0, move {self._directory} away")
         return None
 
     def _set_aside(self, step: int) -> None:
@@ -145,10 +156,7 @@ def digests(directory: pathlib.Path) -> dict[str, str]:
 
 def undamaged(directory: pathlib.Path) -> dict[str, str]:
     """The arrays of a checkpoint, see `arrays`. Raises ValueError unless its files are those that were written."""
-    manifest = directory / MANIFEST
-    if not manifest.exists():
-        raise ValueError("it was not written to its end")
-    recorded = json.loads(manifest.read_text())
+    recorded = json.loads((directory / MANIFEST).read_text())
     if name := first_difference(recorded["files"], digests(directory)):
         raise ValueError(f"{name} is damaged")
     return recorded["arrays"]

@@ -26,7 +26,11 @@ def locked(workdir: pathlib.Path) -> Generator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
+            if not isinstance(error, BlockingIOError):
+                raise InputError(
+                    f"cannot lock {workdir} ({error.strerror}); give a --workdir on another disk"
+                ) from None
             file.seek(0)
             owner = file.read().strip() or "another process"
             raise InputError(f"workdir {workdir} is in use by {owner}; wait for it or give another --workdir") from None

@@ -36,7 +36,7 @@ def jsonl_writer(path: pathlib.Path, resume_step: int) -> Writer:
     file = path.open("a")
 
     def write(step: int, split: str, metrics: Metrics) -> None:
-        file.write(json.dumps({"step": step, "split": split, **metrics}) + "\n")
+        file.write(json.dumps({"step": step, "split": split, **metrics}, allow_nan=False) + "\n")
         file.flush()
         os.fsync(file.fileno())  # before the checkpoint of this step, so that no checkpoint is ahead of its log
 

@@ -45,8 +45,6 @@ NUM_PARAMETERS = {
 }  # fmt: skip
 
 
-# optax.adam raises a float to an int32 power
-@jax.numpy_dtype_promotion("standard")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_variant_builds_and_takes_a_step(variant):
     config = recipes.get_config(variant)
@@ -116,24 +114,45 @@ def test_an_unknown_variant_lists_the_known():
         recipes.get_config("vgg")
 
 
-def configured(**model):
+def configured(binarization="dynamic", **model):
     config = recipes.get_config()
+    config.data.binarization = binarization
     with config.unlocked():
         config.model.update({"hidden": (6,), "latent_dim": 2, **model})
     return config
 
 
+GREY = ("gaussian", "learned_gaussian", "discretized_logistic")
+LIKELIHOODS = {  # (likelihood, binarization) -> density
+    ("bernoulli", "dynamic"): "bound",
+    ("bernoulli", "none"): "none",  # the cross-entropy of a grey pixel is no log-probability
+    ("squared_error", "dynamic"): "none",
+    ("squared_error", "none"): "none",
+    **{(likelihood, "none"): "bound" for likelihood in GREY},
+}
+
+
 @pytest.mark.parametrize("network", ["dense", "conv"])
-@pytest.mark.parametrize(
-    "likelihood", ["bernoulli", "gaussian", "learned_gaussian", "discretized_logistic", "squared_error"]
-)
-def test_every_likelihood_fits_every_network(likelihood, network):
-    algorithm = build(configured(likelihood=likelihood, network=network), dataset((8, 8, 3)))
+@pytest.mark.parametrize(("likelihood", "binarization"), LIKELIHOODS)
+def test_every_likelihood_fits_every_network(likelihood, binarization, network):
+    algorithm = build(configured(binarization, likelihood=likelihood, network=network), dataset((8, 8, 3)))
+    assert algorithm.density == LIKELIHOODS[likelihood, binarization]
+    assert (algorithm.log_prob is None) == (algorithm.density == "none")
     batch = {"x": jnp.zeros((4, 8, 8, 3))}
     state = jax.eval_shape(algorithm.init, KEY, batch)
     assert algorithm.generate is not None
     assert jax.eval_shape(algorithm.generate, state, batch, KEY).shape == (4, 8, 8, 3)
     assert jax.eval_shape(algorithm.evaluate, state, batch, KEY)["elbo"].shape == (4,)
+
+
+@pytest.mark.parametrize("network", ["dense", "conv"])
+@pytest.mark.parametrize("likelihood", GREY)
+def test_a_likelihood_of_greys_refuses_binary_images_and_says_what_to_add(likelihood, network):
+    with pytest.raises(InputError) as caught:
+        build(configured("dynamic", likelihood=likelihood, network=network), dataset((8, 8, 3)))
+    assert str(caught.value) == (
+        f"model.likelihood {likelihood!r} is for grey images; add --config.data.binarization=none"
+    )
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "learned_gaussian"])
@@ -159,6 +178,11 @@ def test_points_are_modelled_by_gaussians_and_drawn_with_their_noise(likelihood)
         ({"hidden": (6, 0)}, (8, 8, 1), "model.hidden is (6, 0); it must be at least 1"),
         ({"likelihood": "bernoulli"}, (2,), "model.likelihood 'bernoulli' is for images; fake holds points"),
         ({"likelihood": "gaussian", "network": "conv"}, (2,), "model.network 'conv' is for images; fake holds points"),
+        (
+            {"network": "conv", "channels": ()},
+            (8, 8, 1),
+            "model.channels is empty; model.network 'conv' needs at least",
+        ),
         ({"likelihood": "gaussian", "variance": 0.0}, (8, 8, 1), "model.variance is 0.0; it must be positive"),
     ],
 )

@@ -1,5 +1,6 @@
 import collections
 
+import grain
 import jax
 import numpy as np
 import pytest
@@ -104,6 +105,20 @@ def test_a_stream_read_in_order_reads_nothing_twice():
     made.close()
     assert len(column.reads) >= 24
     assert max(column.reads.values()) == 1
+
+
+def test_a_stream_reads_ahead_as_far_as_a_call_takes_whatever_was_read_before(monkeypatch):
+    """A run is started from one batch: what reads that must not be what feeds calls of a hundred."""
+    made_with, options = [], grain.ReadOptions
+    monkeypatch.setattr(grain, "ReadOptions", lambda *given: made_with.append(given) or options(*given))
+    made = stream_feed(numbered(50), 3, seed=4)
+    first = made.read(0, 1, 1)["label"]
+    np.testing.assert_array_equal(first[0], batch_indices(4, 0, 3, 50))
+    for first_step in (0, 100):
+        labels = made.read(first_step, 100, 100)["label"]
+        np.testing.assert_array_equal(labels, [batch_indices(4, first_step + i, 3, 50) for i in range(100)])
+    made.close()
+    assert made_with == [(2, 2), (2, 100)]  # (threads, batches ahead); the second reader serves both calls
 
 
 def test_a_closed_stream_can_be_read_again():

@@ -48,8 +48,8 @@ def test_dynamic_binarization_has_the_pixel_as_its_mean(shape):
 
 def test_the_sixteen_bit_threshold_is_the_rounded_probability(monkeypatch):
     # the exact probability of each value, by enumerating all 2^16 draws
-    draws = np.arange(1 << 16, dtype=np.uint32)
-    monkeypatch.setattr(jax.random, "bits", lambda key, shape, dtype: jnp.asarray(draws[:, None]))
+    words = np.arange(1 << 16, dtype=np.uint32)
+    monkeypatch.setattr(pixels.draws, "bits", lambda key, shape: jnp.asarray(words[:, None]))
     for value in range(256):
         x = jnp.full((1 << 16, 1, 1, 1), value, jnp.uint8)
         count = int(np.asarray(pixels._bernoulli(jax.random.key(0), x)).sum())

@@ -64,26 +64,41 @@ ERROR = NLL.std(ddof=1) / np.sqrt(20)
 
 
 def test_exact_density():
-    block = density(PLAIN._replace(log_prob=log_prob, density="exact"))
-    assert set(block) == {"negative_log_likelihood", "bits_per_dim"}
+    block = density(PLAIN._replace(log_prob=log_prob, density="exact"), binarization="dynamic")
+    assert block is not None and set(block) == {"negative_log_likelihood", "bits_per_dim"}
     assert_numbers_have_protocols(block)
     nats, bits = block["negative_log_likelihood"], block["bits_per_dim"]
     np.testing.assert_allclose([nats["value"], nats["standard_error"]], [NLL.mean(), ERROR], rtol=1e-6)
     scale = 784 * np.log(2)
     np.testing.assert_allclose([bits["value"], bits["standard_error"]], [NLL.mean() / scale, ERROR / scale], rtol=1e-6)
     assert nats["n"] == bits["n"] == 20 and nats["unit"] == "nats" and "784 dimensions" in bits["unit"]
-    assert not {"bound", "k", "estimator", "binarization"} & (set(nats) | set(bits))
+    assert not {"bound", "k", "estimator"} & (set(nats) | set(bits))
+
+
+def test_density_of_grey_images_has_no_bits_per_dimension():
+    """A density on [0, 1]^D of pixels that were not dequantized: its bits would be no code length."""
+    block = density(PLAIN._replace(log_prob=log_prob, density="exact"), binarization="none")
+    assert block is not None and set(block) == {"negative_log_likelihood"}
+    np.testing.assert_allclose(block["negative_log_likelihood"]["value"], NLL.mean(), rtol=1e-6)
+    assert block["negative_log_likelihood"]["x"] == "intensities i / 255 as stored, not dequantized"
+
+
+def test_density_shows_how_far_it_is():
+    shown = []
+    model = PLAIN._replace(log_prob=log_prob, density="exact")
+    card.density_block(model, STATE, TEST, prepare, KEY, 8, None, "none", shown.append)
+    assert shown == [8, 16, 20]
 
 
 def test_bounded_density_says_so():
     evaluate = lambda state, batch, key: {"elbo": log_prob(state, batch, key) - 7.0}
     block = density(PLAIN._replace(log_prob=log_prob, evaluate=evaluate, density="bound"), k=50, binarization="dynamic")
-    assert set(block) == {"negative_elbo", "negative_log_likelihood", "bits_per_dim"}
+    assert block is not None and set(block) == {"negative_elbo", "negative_log_likelihood", "bits_per_dim"}
     assert_numbers_have_protocols(block)
     np.testing.assert_allclose(block["negative_elbo"]["value"], NLL.mean() + 7.0, rtol=1e-6)
     np.testing.assert_allclose(block["negative_elbo"]["standard_error"], ERROR, rtol=1e-5)
     for number in block.values():
-        assert number["bound"] == "upper" and number["estimator"] and number["binarization"].startswith("dynamic")
+        assert number["bound"] == "upper" and number["estimator"] and number["x"].startswith("binary: dynamic")
     assert block["negative_log_likelihood"]["k"] == block["bits_per_dim"]["k"] == 50
     assert "k" not in block["negative_elbo"]
 
@@ -92,7 +107,8 @@ def test_density_of_points_has_no_bits_per_dimension():
     points = {"x": RNG.normal(size=(30, 2)).astype(np.float32)}
     gaussian = lambda state, batch, key: -0.5 * jnp.sum(batch["x"] ** 2, axis=1) - np.log(2 * np.pi)
     block = density(PLAIN._replace(log_prob=gaussian, density="exact"), points)
-    assert set(block) == {"negative_log_likelihood"}
+    assert block is not None and set(block) == {"negative_log_likelihood"}
+    assert "x" not in block["negative_log_likelihood"]
     expected = 0.5 * np.square(points["x"]).sum(axis=1).mean() + np.log(2 * np.pi)
     np.testing.assert_allclose(block["negative_log_likelihood"]["value"], expected, rtol=1e-5)
 

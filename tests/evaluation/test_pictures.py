@@ -1,6 +1,7 @@
 """The figures that a run leaves: which files appear for what a model can do, and what is remembered between them."""
 
 import dataclasses
+import errno
 
 import jax
 import jax.numpy as jnp
@@ -166,6 +167,34 @@ def test_samples_over_time_are_of_images_that_can_be_generated(tmp_path):
     draw_at(tmp_path, 1, model=algorithm(2, ("generate",)))
     draw_at(tmp_path, 1, like=POINTS)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_arrays_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    def full(file, **arrays):
+        file.write(b"PK half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for step in (100, 200):
+        draw_at(tmp_path, step)
+    before = (tmp_path / "samples_over_time.npz").read_bytes()
+    with monkeypatch.context() as disk:
+        disk.setattr(pictures.np, "savez_compressed", full)
+        disk.setattr(pictures.np, "savez", full)
+        with pytest.raises(OSError, match="No space left"):
+            draw_at(tmp_path, 300)
+    assert (tmp_path / "samples_over_time.npz").read_bytes() == before
+    # whatever the failure left is neither read nor in the way
+    draw_at(tmp_path, 300)
+    assert history(tmp_path)[0] == [100, 200, 300]
+    assert {path.name for path in tmp_path.iterdir()} == {"samples_over_time.npz", "samples_over_time.png"}
+
+
+def test_saved_arrays_come_back_and_nothing_beside_them(tmp_path):
+    pictures.save_arrays(tmp_path / "samples.npz", images=IMAGES["x"], points=POINTS["x"])
+    with np.load(tmp_path / "samples.npz") as arrays:
+        assert set(arrays) == {"images", "points"}
+        np.testing.assert_array_equal(arrays["images"], IMAGES["x"])
+        np.testing.assert_array_equal(arrays["points"], POINTS["x"])
 
 
 # Curves

@@ -28,6 +28,11 @@ def tiny(workdir, **changes):
     return ["--config=configs/vae.py", f"--workdir={workdir}", *options]
 
 
+def complaints(err):
+    """The lines of stderr that are not of progress."""
+    return [line for line in err.splitlines() if not line.startswith(("step ", "test example ", "decoding "))]
+
+
 class Done(NamedTuple):
     code: int
     out: str

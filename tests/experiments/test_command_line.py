@@ -4,11 +4,13 @@ import hashlib
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-from command_lines import ROOT, Done, tiny
+from command_lines import ROOT, TINY, Done, complaints, tiny
 
 CONFIG = "--config=configs/vae.py"
 
@@ -22,7 +24,7 @@ def contents(directory):
 def complaint(done, code=2):
     """The one line on stderr of a command that failed as it should."""
     assert done.code == code, done
-    lines = [line for line in done.err.splitlines() if not line.startswith("step ")]  # a run that began shows progress
+    lines = complaints(done.err)
     assert len(lines) == 1 and lines[0].startswith("error: "), done.err
     assert "Traceback" not in done.out + done.err
     return lines[0].removeprefix("error: ")
@@ -53,6 +55,40 @@ def test_a_run_leaves_what_the_house_promises(finished):
     assert [row["step"] for row in rows if row["split"] == "train"] == [10, 20, 30]
     command = json.loads(json.dumps((finished / "report.html").read_text()))
     assert "python -m experiments.vae" in command
+
+
+def test_the_card_has_every_field_and_every_number_its_protocol(finished):
+    card = json.loads((finished / "card.json").read_text())
+    assert {
+        "recipe", "dataset", "split_sizes", "seed", "num_params", "steps", "train_seconds", "device",
+        "generation", "representation", "density",
+    } <= set(card)  # fmt: skip
+    assert (card["recipe"], card["dataset"], card["seed"], card["steps"]) == ("vae", "digits", 0, 30)
+    # 1,797 digits, of which 360 are for tests and 20, as asked for, for validation
+    assert card["split_sizes"] == {"train": 1417, "validation": 20, "test": 360}
+    # 64 pixels, 64 hidden units, means and variances of 2 codes; and back: weights and biases
+    assert card["num_params"] == (64 * 64 + 64) + (64 * 4 + 4) + (2 * 64 + 64) + (64 * 64 + 64)
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert card["train_seconds"] == pytest.approx(rows[-2]["seconds"], abs=0.01) and rows[-2]["split"] == "train"
+    assert card["device"] == "cpu x 1"
+    blocks = {name: card[name] for name in ("generation", "representation", "density")}
+    assert {name: set(block) for name, block in blocks.items()} == {
+        "generation": {"frechet_pca", "frechet_pca_floor"},
+        "representation": {"linear_probe_accuracy", "knn_accuracy"},
+        "density": {"negative_log_likelihood", "bits_per_dim", "negative_elbo"},
+    }
+    for block, numbers in blocks.items():
+        for name, number in numbers.items():
+            assert isinstance(number["value"], float) and np.isfinite(number["value"]), name
+            assert number["split"] == "test", name
+            assert number["n"] == (TINY["evaluation.num_samples"] if block == "generation" else 360), name
+            assert number.get("estimator") or number.get("extractor"), name
+    density = blocks["density"]
+    assert density["negative_log_likelihood"]["k"] == TINY["evaluation.num_importance_samples"]
+    nats, bits = density["negative_log_likelihood"]["value"], density["bits_per_dim"]["value"]
+    assert bits == pytest.approx(nats / (64 * np.log(2)))
+    # the bound of 2 samples is the tighter one, to within the noise of its one sample
+    assert nats < density["negative_elbo"]["value"] + 3 * density["negative_elbo"]["standard_error"]
 
 
 PARSED = {
@@ -127,6 +163,20 @@ VALUES = {
     "an unknown optimizer": ({"optimizer.name": "lion"}, "unknown optimizer.name 'lion'; known: adam, .*"),
     "an unknown schedule": ({"optimizer.schedule": "step"}, "unknown optimizer.schedule 'step'; known: burda, .*"),
     "too long a warm-up": ({"optimizer.warmup_steps": 31}, "optimizer.warmup_steps=31 is more than num_steps=30"),
+    "a negative warm-up": ({"optimizer.warmup_steps": -1}, "optimizer.warmup_steps is -1; it must be at least 0"),
+    "a negative rate": (
+        {"optimizer.learning_rate": -0.001},
+        "optimizer.learning_rate is -0.001; it must be at least 0",
+    ),
+    "a negative norm": ({"optimizer.clip_norm": -1.0}, "optimizer.clip_norm is -1.0; it must be at least 0"),
+    "greys for binary images": (
+        {"model.likelihood": "gaussian"},
+        "model.likelihood 'gaussian' is for grey images; add --config.data.binarization=none",
+    ),
+    "no convolution": (
+        {"model.network": "conv", "model.channels": "()"},
+        "model.channels is empty; model.network 'conv' needs at least one convolution",
+    ),
     "an unknown placement": ({"data.placement": "disk"}, "data.placement is 'disk'; it must be one of device, stream"),
     "an unknown precision": ({"precision": "float16"}, "precision is 'float16'; it must be one of float32, bfloat16"),
     "images for points": ({"data.name": "ring"}, "model.likelihood 'bernoulli' is for images; ring holds points"),
@@ -203,7 +253,7 @@ def test_divergence_names_the_step_and_the_metric_and_saves_nothing_bad(forked, 
     arguments = tiny(workdir, **options, optimizer__learning_rate=1e5, checkpoint_every_steps=1, log_every_steps=1)
     message = complaint(forked(*arguments), code=1)
     match = re.fullmatch(
-        rf"step (\d+): .*(loss|parameter).* is not a finite number; "
+        rf"step (\d+): (.*loss.* is not a finite number|(params|opt_state) of player 'vae' is not finite); "
         rf"earlier checkpoints in {workdir}/checkpoints are intact",
         message,
     )
@@ -218,6 +268,40 @@ def test_divergence_names_the_step_and_the_metric_and_saves_nothing_bad(forked, 
     again = forked(*arguments)
     assert f"resuming at step {kept[-1]}" in again.out
     assert complaint(again, code=1) == message
+
+
+STOPPED_AT_THE_END = """
+import os, runpy, signal, sys
+from genlab.training import display
+
+def show_and_stop(num_steps, unit="step"):
+    return lambda step: os.kill(os.getpid(), signal.SIGTERM) if unit == "step" and step == num_steps else None
+
+display.progress_line = show_and_stop
+sys.argv = ["experiments/vae.py", *sys.argv[1:]]
+runpy.run_module("experiments.vae", run_name="__main__")
+"""
+
+
+def test_a_signal_during_the_last_call_saves_the_run_and_leaves_the_report_to_the_same_command(
+    environment, forked, finished, tmp_path
+):
+    arguments = tiny(tmp_path, checkpoint_every_steps=10, log_every_steps=10)
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED_AT_THE_END, *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    message = complaint(Done(done.returncode, done.stdout, done.stderr), code=128 + signal.SIGTERM)
+    assert message == "stopped by SIGTERM and saved at step 30; the same command resumes it"
+    assert (tmp_path / "checkpoints" / "30" / "genlab.json").exists() and not (tmp_path / "card.json").exists()
+    again = forked(*arguments)
+    assert again.code == 0 and "resuming at step 30" in again.out
+    assert (tmp_path / "card.json").exists()
+    assert (tmp_path / "samples.npz").read_bytes() == (finished / "samples.npz").read_bytes()
 
 
 FULL_DISK = """

@@ -1,5 +1,7 @@
 """What the benchmark compares is one and the same step: equal weights, batch and noise give equal weights again."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -203,11 +205,30 @@ def test_the_layers_of_a_row_are_those_of_its_parameters(dataset, row):
         assert sorted(kernels) == sorted(inputs * outputs for _, inputs, outputs in entry.layers)
 
 
-def test_the_machines_products_scale_with_steps():
-    program = matrix_product.of_layers([(64, 256, 256), (64, 256, 256)])
-    program.run(10)
-    few, many = min(program.run(20) for _ in range(5)), min(program.run(200) for _ in range(5))
-    assert many > 3 * few  # nothing was moved out of the loop
+def test_the_machines_products_are_all_computed_at_every_step(monkeypatch):
+    """In the compiler's own words: as many products as documented, and none of them before or after the loop."""
+    compiled, compiles = [], jax.stages.Lowered.compile
+    monkeypatch.setattr(
+        jax.stages.Lowered,
+        "compile",
+        lambda *given, **options: compiled.append(compiles(*given, **options)) or compiled[-1],
+    )
+    matrix_product.of_layers([(64, 256, 256), (64, 256, 256)])
+    program = compiled[-1].as_text()
+    computations = dict(re.findall(r"^(?:ENTRY )?%?([\w.\-]+) [^\n]*\{\n(.*?)^\}", program, re.MULTILINE | re.DOTALL))
+    entry = re.search(r"^ENTRY %?([\w.\-]+)", program, re.MULTILINE)
+    loop = re.search(r"while\(.*body=%?([\w.\-]+)", program)
+    assert entry and loop and program.count(" while(") == 1
+    body = loop[1]
+
+    def products(name):
+        """In a computation and all it calls, but for the loop."""
+        calls = [called for called in re.findall(r"%?([\w.\-]+)", computations[name]) if called in computations]
+        own = len(re.findall(r" dot\(|custom-call\(.*(?:matmul|gemm)", computations[name]))
+        return own + sum(products(called) for called in calls if called not in (name, body))
+
+    assert products(body) == 2 + 3  # the first layer does without the gradient of its input
+    assert products(entry[1]) == 0
 
 
 def test_the_fastest_variant_is_chosen():

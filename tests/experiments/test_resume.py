@@ -13,17 +13,17 @@ import time
 import jax
 import numpy as np
 import pytest
-from command_lines import ROOT, tiny
+from command_lines import ROOT, complaints, tiny
 
 # the periods divide neither each other nor the calls
 SPACED = {"num_steps": 2000, "steps_per_call": 9, "log_every_steps": 70, "eval_every_steps": 150,
           "checkpoint_every_steps": 100, "figure_every_steps": 800, "ema_decay": 0.99}  # fmt: skip
 
 
-def launched(environment, workdir):
+def launched(environment, workdir, **changes):
     """python -m experiments.vae, running."""
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments.vae", *tiny(workdir, **SPACED)],
+        [sys.executable, "-m", "experiments.vae", *tiny(workdir, **SPACED | changes)],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -46,8 +46,8 @@ def wait_for_checkpoint(process, workdir, after):
         time.sleep(0.002)
 
 
-def finish(environment, workdir):
-    with launched(environment, workdir) as process:
+def finish(environment, workdir, **changes):
+    with launched(environment, workdir, **changes) as process:
         out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return out, err
@@ -64,7 +64,7 @@ def final_arrays(workdir):
     import orbax.checkpoint as ocp
 
     with ocp.StandardCheckpointer() as checkpointer:
-        tree = checkpointer.restore((workdir / "checkpoints" / "2000" / "default").absolute())
+        tree = checkpointer.restore((workdir / "checkpoints" / str(newest(workdir)) / "default").absolute())
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
@@ -124,6 +124,21 @@ def test_a_run_that_is_killed_and_killed_and_stopped_ends_as_if_it_had_not_been(
     assert_equal_runs(workdir, uninterrupted)
 
 
+def test_a_run_that_streams_and_is_killed_ends_as_if_it_had_not_been(environment, tmp_path):
+    streaming = {"data__placement": "stream", "num_steps": 300, "checkpoint_every_steps": 40}
+    whole, workdir = tmp_path / "whole", tmp_path / "run"
+    finish(environment, whole, **streaming)
+    with launched(environment, workdir, **streaming) as process:
+        wait_for_checkpoint(process, workdir, 0)
+        process.kill()
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL and not (workdir / "card.json").exists()
+    out, err = finish(environment, workdir, **streaming)
+    assert "resuming at step " in out and "Traceback" not in err
+    assert newest(workdir) == newest(whole) == 300
+    assert_equal_runs(workdir, whole)
+
+
 def test_a_damaged_checkpoint_is_named_and_skipped_and_the_end_is_the_same(environment, uninterrupted, tmp_path):
     workdir = pathlib.Path(shutil.copytree(uninterrupted, tmp_path / "run"))
     assert newest(workdir) == 2000
@@ -132,9 +147,8 @@ def test_a_damaged_checkpoint_is_named_and_skipped_and_the_end_is_the_same(envir
     for name in ("samples.npz", "card.json", "report.html"):
         (workdir / name).unlink()
     out, err = finish(environment, workdir)
-    complaints = [line for line in err.splitlines() if not line.startswith("step ")]
-    assert len(complaints) == 1
-    assert "checkpoint 2000 cannot be read and was set aside" in complaints[0]
+    (complaint,) = complaints(err)
+    assert "checkpoint 2000 cannot be read and was set aside" in complaint
     assert "resuming at step 1,900" in out
     assert (
         workdir / "checkpoints" / "rejected" / "2000" / largest.relative_to(workdir / "checkpoints" / "2000")

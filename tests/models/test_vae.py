@@ -33,17 +33,6 @@ def any_leaf_differs(a, b):
     return any(np.any(np.asarray(x) != np.asarray(y)) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))
 
 
-def adam(rate, eps=1e-8):
-    """optax.adam, which raises a float to an int32 power, where promotion is strict."""
-    tx = optax.adam(rate, eps=eps)
-
-    def update(updates, state, params=None):
-        with jax.numpy_dtype_promotion("standard"):
-            return tx.update(updates, state, params)
-
-    return optax.GradientTransformation(tx.init, update)
-
-
 # A linear VAE is probabilistic PCA (Tipping & Bishop 1999): p(x) = N(mu, W W' + s^2 I), and with orthogonal columns
 # of W the posterior of z is a diagonal Gaussian, N(M^-1 W' (x - mu), s^2 M^-1) with M = W' W + s^2 I.
 
@@ -268,7 +257,7 @@ def test_step_descends_the_elbo_written_in_numpy(beta):
 
 def test_step_with_adam_moves_every_parameter_by_the_rate_at_first():
     """Adam's bias-corrected first step is rate * g / (|g| + eps), with eps large enough here to tell g's size."""
-    tx = adam(0.01, eps=0.05)
+    tx = optax.adam(0.01, eps=0.05)
     algorithm, state = tiny_vae(tx), tiny_state(tx)
     after, _ = jax.jit(algorithm.step)(state, TINY, KEY)
     before = float64(state.players["vae"].params)
@@ -418,7 +407,7 @@ def test_training_beats_the_best_independent_pixels_on_digits():
         GaussianHead(MLP((128,)), 8),
         DenseDecoder((128,), (8, 8, 1)),
         likelihoods.bernoulli(),
-        adam(3e-3),
+        optax.adam(3e-3),
         latent_dim=8,
     )
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from jax import lax
 
-from genlab.errors import InputError
 from genlab.networks import conv
 
 NHWC = ("NHWC", "HWIO", "NHWC")
@@ -271,5 +270,5 @@ def test_batch_axes_are_kept():
     ],
 )
 def test_wrong_input_is_refused(call, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(ValueError, match=message):
         call(normal(0, 2, 5, 5, 2), normal(1, 3, 3, 2, 4))

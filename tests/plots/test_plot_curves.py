@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genlab.errors import InputError
 from genlab.plots import curves
 
 RECORDS: list[dict[str, Any]] = [
@@ -78,5 +77,5 @@ def test_panels_share_their_steps():
     ],
 )
 def test_curves_refuse_what_they_cannot_draw(records, metrics, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(ValueError, match=message):
         curves.curves(records, metrics)

@@ -6,7 +6,6 @@ import pytest
 import scipy.stats
 from matplotlib.patches import Rectangle
 
-from genlab.errors import InputError
 from genlab.plots import codes, latent
 
 
@@ -43,9 +42,9 @@ def test_the_manifold_has_each_image_at_its_code():
 
 
 def test_the_manifold_refuses_a_wrong_count_and_falling_ticks():
-    with pytest.raises(InputError, match="9 images; got 8"):
+    with pytest.raises(ValueError, match="9 images; got 8"):
         latent.latent_manifold(np.zeros((8, 1, 1, 1)), latent.normal_quantiles(3))
-    with pytest.raises(InputError, match="ascend"):
+    with pytest.raises(ValueError, match="ascend"):
         latent.latent_manifold(np.zeros((9, 1, 1, 1)), latent.normal_quantiles(3)[::-1])
 
 
@@ -78,7 +77,7 @@ def test_the_scatter_takes_codes_without_classes_and_many_classes():
     ],
 )
 def test_the_scatter_refuses_what_it_cannot_place(points, labels, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(ValueError, match=message):
         latent.latent_scatter(points, labels)
 
 
@@ -98,7 +97,7 @@ def test_kl_bars_fall_and_say_which_dimensions_are_used():
 
 @pytest.mark.parametrize("bad", [np.zeros((2, 2)), np.array([]), np.array([1.0, np.nan])])
 def test_kl_bars_refuse_what_is_no_finite_vector(bad):
-    with pytest.raises(InputError, match="finite vector"):
+    with pytest.raises(ValueError, match="finite vector"):
         codes.kl_per_dimension(bad)
 
 
@@ -116,5 +115,5 @@ def test_histograms_show_the_widest_dimensions_as_densities():
 
 
 def test_histograms_refuse_codes_that_are_not_finite():
-    with pytest.raises(InputError, match="finite codes"):
+    with pytest.raises(ValueError, match="finite codes"):
         codes.code_histograms(np.full((3, 2), np.nan))

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from genlab.errors import InputError
 from genlab.plots import points
 
 LIMITS = (-1.0, 3.0, -2.0, 2.0)
@@ -53,10 +52,10 @@ def test_points_off_the_map_are_counted():
     ],
 )
 def test_points_and_density_refuse_what_has_no_place(cloud, density, limits, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(ValueError, match=message):
         points.points_and_density(cloud, density, limits)
 
 
 def test_point_clouds_need_one():
-    with pytest.raises(InputError, match="at least one"):
+    with pytest.raises(ValueError, match="at least one"):
         points.point_clouds({}, LIMITS)

@@ -1,6 +1,7 @@
 """Checkpoints by what they must survive: damage of every file, a kill, a full disk."""
 
 import dataclasses
+import errno
 import json
 import pathlib
 import shutil
@@ -14,6 +15,7 @@ import optax
 import pytest
 
 from genlab.algorithm import new_player, new_state
+from genlab.training import checkpoint
 from genlab.training.checkpoint import CheckpointError, Checkpoints
 from genlab.training.loop import Progress
 
@@ -180,11 +182,34 @@ def test_a_step_that_was_set_aside_can_be_saved_again_and_set_aside_again(copied
     assert sorted(path.name for path in (copied / "rejected").iterdir()) == ["20", "20.1"]
 
 
-def test_when_all_are_damaged_there_is_none(copied):
+def test_when_all_are_damaged_the_error_says_how_to_start_again(copied):
     for step in (10, 20):
         (copied / str(step) / "genlab.json").write_text("{}")
-    restored, reports = restore(copied)
-    assert restored is None and len(reports) == 2
+    checkpoints, reports = Checkpoints(copied), []
+    for _ in range(2):  # and again, now that there is none beside those set aside
+        with pytest.raises(CheckpointError) as caught:
+            checkpoints.restore(run_at(0), reports.append)
+        assert str(caught.value) == f"every checkpoint is damaged; to start from step 0, move {copied} away"
+    checkpoints.close()
+    assert [line.split(" cannot")[0] for line in reports] == ["checkpoint 20", "checkpoint 10"]
+    copied.rename(copied.with_name("away"))
+    assert restore(copied) == (None, [])
+
+
+def test_a_disk_that_does_not_answer_is_an_error_and_nothing_is_set_aside(copied, monkeypatch):
+    def unreadable(directory):
+        raise OSError(errno.EIO, "Input/output error", str(directory))
+
+    monkeypatch.setattr(checkpoint, "digests", unreadable)
+    checkpoints = Checkpoints(copied)
+    with pytest.raises(CheckpointError, match=r"^checkpoint 20 cannot be read now \(.*Input/output error"):
+        checkpoints.restore(run_at(0), pytest.fail)
+    checkpoints.close()
+    monkeypatch.undo()
+    assert not (copied / "rejected").exists()
+    (step, tree), reports = restore(copied)
+    assert step == 20 and reports == []
+    assert_same(tree, run_at(20))
 
 
 def test_a_tree_of_another_shape_is_refused_and_the_checkpoint_stays(copied):

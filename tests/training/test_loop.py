@@ -298,16 +298,39 @@ def test_a_healthy_run_has_not_diverged():
     assert final.diverged == {"first": -1, "loss": -1, "size": -1}
 
 
-def test_a_parameter_that_is_not_finite_is_laid_at_its_players_door():
-    tx = optax.sgd(0.1)
-    players = {name: new_player({"w": jnp.ones((2, 3)), "b": jnp.zeros(2)}, tx) for name in ("gen", "disc")}
+@pytest.mark.parametrize("part", ["params", "stats", "opt_state"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_not_finite_is_laid_at_its_players_door(part, value):
+    tx = optax.adam(0.1)  # whose state holds an integer, too
+    params, stats = {"w": jnp.ones((2, 3)), "b": jnp.zeros(2)}, {"mean": jnp.zeros(3), "seen": jnp.zeros(2, bool)}
+    players = {name: new_player(params, tx, stats) for name in ("gen", "disc")}
     progress = loop.Progress(new_state(players), {}, jnp.int32(0), {})
     loop.raise_if_not_finite(progress)
-    for value in (np.nan, np.inf, -np.inf):
-        sick = new_player({"w": jnp.ones((2, 3)).at[1, 2].set(value), "b": jnp.zeros(2)}, tx)
-        state = dataclasses.replace(new_state({**players, "disc": sick}), step=jnp.int32(12))
-        with pytest.raises(loop.DivergedError, match=r"^step 12: a parameter of player 'disc' is not a finite number$"):
-            loop.raise_if_not_finite(dataclasses.replace(progress, state=state))
+    leaves, structure = jax.tree.flatten(getattr(players["disc"], part))
+    last = max(i for i, leaf in enumerate(leaves) if leaf.dtype == jnp.float32)
+    leaves[last] = leaves[last].at[(-1,) * leaves[last].ndim].set(value)
+    sick = dataclasses.replace(players["disc"], **{part: jax.tree.unflatten(structure, leaves)})
+    state = dataclasses.replace(new_state({**players, "disc": sick}), step=jnp.int32(12))
+    with pytest.raises(loop.DivergedError, match=rf"^step 12: {part} of player 'disc' is not finite$"):
+        loop.raise_if_not_finite(dataclasses.replace(progress, state=state))
+
+
+def test_no_action_sees_parameters_that_are_not_finite():
+    """The update of step 5 makes a parameter infinite, which the loss of step 6 would be the first to show."""
+    events, healthy = [], quadratic()
+
+    def step(state, batch, key):
+        state, metrics = healthy.step(state, batch, key)
+        follower = state.players["follower"]
+        spoilt = {"w": jnp.where(state.step == 5, jnp.inf, follower.params["w"])}
+        return dataclasses.replace(
+            state, players={"follower": dataclasses.replace(follower, params=spoilt)}
+        ), metrics | {"size": metrics["loss"]}
+
+    action = lambda every, name: loop.Action(every, lambda step, progress: events.append((step, name)))
+    with pytest.raises(loop.DivergedError, match=r"^step 5: params of player 'follower' is not finite$"):
+        fit(algorithm=healthy._replace(step=step), actions=[action(4, "four"), action(5, "five")])
+    assert events == [(4, "four")]
 
 
 def test_step_keys_are_folded_from_the_step_and_never_repeat():

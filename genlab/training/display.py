@@ -8,6 +8,7 @@ from typing import TextIO
 
 def progress_line(
     num_steps: int,
+    unit: str = "step",
     stream: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
     plain_every_seconds: float = 10.0,
@@ -19,6 +20,7 @@ def progress_line(
 
     Args:
         num_steps: of the whole run.
+        unit: what is counted.
         stream: stderr by default.
         clock: seconds, monotonic.
         plain_every_seconds: period of plain lines.
@@ -38,8 +40,8 @@ def progress_line(
             return
         shown = now
         rate = (step - since[0]) / max(now - since[1], 1e-9)
-        pace = f"{rate:,.0f} steps/s, {duration((num_steps - step) / rate)} left" if rate else "compiled"
-        text = f"step {step:,}/{num_steps:,}  {pace}"
+        pace = f"{rate:,.0f} {unit}s/s, {duration((num_steps - step) / rate)} left" if rate else "compiled"
+        text = f"{unit} {step:,}/{num_steps:,}  {pace}"
         stream.write(f"\r\033[K{text}" + ("\n" if last else "") if terminal else text + "\n")
         stream.flush()
 

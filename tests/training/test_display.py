@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from genlab.training.progress import duration, progress_line
+from genlab.training.display import duration, progress_line
 
 
 class Terminal(io.StringIO):
