@@ -59,9 +59,8 @@ class Checkpoints:
             directory = self._directory / str(step)
             (directory / MANIFEST).write_text(json.dumps({"arrays": arrays(tree), "files": digests(directory)}))
         except Exception as error:  # the storage layer wraps a full disk in a type of its own
-            raise CheckpointError(
-                f"cannot save checkpoint {step} ({first_line(error)}); earlier ones in {self._directory} are intact"
-            ) from error
+            kept = f"earlier checkpoints in {self._directory} are intact"
+            raise CheckpointError(f"cannot save checkpoint {step} ({first_line(error)}); {kept}") from error
 
     def restore(self, like: PyTree, report: Callable[[str], None]) -> tuple[int, PyTree] | None:
         """The newest checkpoint that can be read, as (step, tree).
@@ -81,10 +80,6 @@ class Checkpoints:
         """
         abstract = jax.tree.map(described, like)
         for step in sorted(self._manager.all_steps(), reverse=True):
-            if not (self._directory / str(step) / MANIFEST).exists():  # killed between its bytes and its manifest
-                self._manager.delete(step)
-                report(f"checkpoint {step} was not written to its end")
-                continue
             try:
                 there = undamaged(self._directory / str(step))
             except OSError as error:
@@ -99,7 +94,7 @@ class Checkpoints:
                     f"{name} is {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
                 )
             return step, self._manager.restore(step, args=self._args.StandardRestore(abstract))
-        if (self._directory / "rejected").exists():
+        if any((self._directory / "rejected").glob(f"*/{MANIFEST}")):  # others were never whole: nothing is lost
             raise CheckpointError(f"every checkpoint is damaged; to start from step 0, move {self._directory} away")
         return None
 
@@ -156,7 +151,10 @@ def digests(directory: pathlib.Path) -> dict[str, str]:
 
 def undamaged(directory: pathlib.Path) -> dict[str, str]:
     """The arrays of a checkpoint, see `arrays`. Raises ValueError unless its files are those that were written."""
-    recorded = json.loads((directory / MANIFEST).read_text())
+    manifest = directory / MANIFEST
+    if not manifest.exists():
+        raise ValueError("it was not written to its end")
+    recorded = json.loads(manifest.read_text())
     if name := first_difference(recorded["files"], digests(directory)):
         raise ValueError(f"{name} is damaged")
     return recorded["arrays"]

@@ -12,7 +12,6 @@ from experiments import benchmark
 from experiments.peers import genlab_dcgan, keras_vae, matrix_product, torch_dcgan, torch_vae, worker
 from experiments.vae import build
 from genlab import data
-from genlab.errors import InputError
 from genlab.plots.benchmark import speeds
 
 B = 4
@@ -244,7 +243,7 @@ def test_speeds_are_drawn_from_one_to_their_median():
 
 
 def test_speeds_that_are_none_are_refused():
-    with pytest.raises(InputError, match="positive and finite"):
+    with pytest.raises(ValueError, match="positive and finite"):
         speeds(["a"], [[0.0]], [None])
-    with pytest.raises(InputError, match="as many"):
+    with pytest.raises(ValueError, match="as many"):
         speeds(["a"], [[1.0], [1.0]], [None])
