@@ -7,7 +7,7 @@ over the event and never averaged over pixels.
 import jax
 import jax.numpy as jnp
 
-from genlab.losses.event import check_same_shape, sum_event
+from genlab.losses.event import check_same_shape, flat, sum_event
 
 Array = jax.Array
 
@@ -28,7 +28,7 @@ def bernoulli_log_prob(logits: Array, x: Array) -> Array:
     Reference: Kingma & Welling 2014, appendix C.1.
     """
     check_same_shape(logits=logits, x=x)
-    return sum_event(_bernoulli_log_mass(logits, x))
+    return sum_event(_bernoulli_log_mass(flat(logits), flat(x)))
 
 
 @jax.custom_jvp
@@ -69,6 +69,7 @@ def gaussian_log_prob(x: Array, mean: Array, log_var: Array | float) -> Array:
     """
     check_same_shape(x=x, mean=mean)
     log_var = jnp.broadcast_to(jnp.asarray(log_var, mean.dtype), mean.shape)
+    x, mean, log_var = flat(x), flat(mean), flat(log_var)
     return -0.5 * sum_event(LOG_2PI + log_var + jnp.square(x - mean) * jnp.exp(-log_var))
 
 
@@ -107,6 +108,7 @@ def discretized_logistic_log_prob(x: Array, mean: Array, log_scale: Array | floa
     check_same_shape(x=x, mean=mean)
     half_bin = 0.5 / (num_levels - 1)
     log_scale = jnp.broadcast_to(jnp.asarray(log_scale, mean.dtype), mean.shape)
+    x, mean, log_scale = flat(x), flat(mean), flat(log_scale)
     inv_scale = jnp.exp(-log_scale)
     upper = (x - mean + half_bin) * inv_scale
     lower = (x - mean - half_bin) * inv_scale

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from genlab.losses.event import check_same_shape, sum_event
+from genlab.losses.event import check_same_shape, flat, sum_event
 
 Array = jax.Array
 
@@ -19,7 +19,7 @@ def squared_error(x: Array, reconstruction: Array) -> Array:
         number of dimensions for a mean squared error.
     """
     check_same_shape(x=x, reconstruction=reconstruction)
-    return sum_event(jnp.square(x - reconstruction))
+    return sum_event(jnp.square(flat(x) - flat(reconstruction)))
 
 
 def absolute_error(x: Array, reconstruction: Array) -> Array:
@@ -32,6 +32,6 @@ def absolute_error(x: Array, reconstruction: Array) -> Array:
         f32[B]. The gradient is the sign of the difference, and 0 at 0.
     """
     check_same_shape(x=x, reconstruction=reconstruction)
-    difference = x - reconstruction
+    difference = flat(x) - flat(reconstruction)
     # |d| = sign(d) d, but jnp.abs has gradient 1 at 0
     return sum_event(jnp.sign(difference) * difference)
