@@ -14,6 +14,7 @@ SCRIPT = """
 import os, signal
 from genlab.training.interruption import deferred_signals
 number = signal.{name}
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it ignored
 with deferred_signals() as received:
     print(received())
     os.kill(os.getpid(), number)
