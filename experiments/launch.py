@@ -60,6 +60,8 @@ def fail(message: str, code: int) -> NoReturn:
 
 def _parse(argv: list[str]) -> list[str]:
     try:
+        if {"-h", "--help", "--helpshort", "--helpfull"} & set(argv):
+            show_help(argv)
         default = check_config_flags(argv[1:])
         rest = flags.FLAGS(argv)
         check_tuples(default, CONFIG.value)
@@ -68,6 +70,21 @@ def _parse(argv: list[str]) -> list[str]:
     if len(rest) > 1:
         fail(f"unexpected argument {rest[1]!r}; options are written --name=value", 2)
     return rest
+
+
+def show_help(argv: list[str]) -> NoReturn:
+    """How to call an experiment, and with a --config all of its fields; then the exit."""
+    print(__doc__)
+    rest = [argument for argument in argv[1:] if "help" not in argument and argument != "-h"]
+    if any(argument.startswith("--config") for argument in rest):
+        config = check_config_flags(rest)
+        for field in fields(config):
+            value = functools.reduce(getattr, field.split("."), config)
+            if not isinstance(value, ml_collections.ConfigDict):
+                print(f"  --config.{field}={value!r}")
+    else:
+        print("With --config=FILE, --help lists the fields; the file says what they and its variants are.")
+    sys.exit(0)
 
 
 def check_config_flags(arguments: list[str]) -> ml_collections.ConfigDict:

@@ -81,8 +81,11 @@ def at_least(config: ml_collections.ConfigDict, least: dict[str, int]) -> None:
 
 
 def field(config: ml_collections.ConfigDict, name: str) -> Any:
-    """The value of a dotted name."""
-    return functools.reduce(lambda block, part: block[part], name.split("."), config)
+    """The value of a dotted name; InputError if the config has no such field."""
+    try:
+        return functools.reduce(lambda block, part: block[part], name.split("."), config)
+    except KeyError:
+        raise InputError(f"this experiment needs a config with {name}; the one given is of another family") from None
 
 
 def enable_compilation_cache() -> None:
@@ -110,10 +113,12 @@ def train(launch: Launch, algorithm: Algorithm, dataset: data.Dataset, feed: dat
         cleanup.callback(checkpoints.close)
         if restored := checkpoints.restore(now, report=logging.warning):
             now = restored[1]
-            print(f"resuming at step {restored[0]:,}", flush=True)
         first_step = int(now.state.step)
         if first_step >= config.num_steps:
+            print(f"finished at step {first_step:,} before", flush=True)
             return now
+        if restored:
+            print(f"resuming at step {first_step:,}", flush=True)
         write = open_log(config, directory, first_step, cleanup)
         records = writers.read_jsonl(directory / "metrics.jsonl")  # of this run before it was stopped
         began = time.monotonic() - max((r["seconds"] for r in records if "seconds" in r), default=0.0)

@@ -8,7 +8,7 @@ import numpy as np
 from flax import linen as nn
 
 from experiments.launch import Launch, launch
-from experiments.run import at_least, run
+from experiments.run import at_least, field, run
 from genlab import data
 from genlab.algorithm import Algorithm
 from genlab.errors import InputError
@@ -24,7 +24,7 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
     """The algorithm that a config describes, for examples like the dataset's."""
     positive = ("model.latent_dim", "model.hidden", "model.channels")
     at_least(config, dict.fromkeys((*positive, "evaluation.num_importance_samples", "evaluation.importance_chunk"), 1))
-    model, shape = config.model, dataset.train["x"].shape[1:]  # (H, W, C) or (D,)
+    model, shape = field(config, "model"), dataset.train["x"].shape[1:]  # (H, W, C) or (D,)
     images = len(shape) == 3
     if model.variance <= 0:
         raise InputError(f"model.variance is {model.variance}; it must be positive")
@@ -44,7 +44,10 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
             f"model.likelihood {model.likelihood!r} is for grey images; add --config.data.binarization=none"
         )
     if not images and model.likelihood not in ("gaussian", "learned_gaussian"):
-        raise InputError(f"model.likelihood {model.likelihood!r} is for images; {dataset.name} holds points")
+        raise InputError(
+            f"model.likelihood {model.likelihood!r} is for images; {dataset.name} holds points: add "
+            "--config.model.likelihood=learned_gaussian --config.data.binarization=none"
+        )
     if not images and model.network == "conv":
         raise InputError(f"model.network 'conv' is for images; {dataset.name} holds points")
     if model.network == "conv" and not model.channels:

@@ -103,7 +103,7 @@ def check_writers(names: Sequence[str]) -> None:
             raise InputError(f"unknown writer {name!r}; known: {', '.join(PACKAGES)}")
         package = PACKAGES[name]
         if package and importlib.util.find_spec(package) is None:
-            raise InputError(f"writers has {name!r} but {package} is missing; pip install 'genlab[{name}]'")
+            raise InputError(f"writers has {name!r} but {package} is missing; pip install -e '.[{name}]'")
 
 
 def open_writers(

@@ -179,7 +179,11 @@ VALUES = {
     ),
     "an unknown placement": ({"data.placement": "disk"}, "data.placement is 'disk'; it must be one of device, stream"),
     "an unknown precision": ({"precision": "float16"}, "precision is 'float16'; it must be one of float32, bfloat16"),
-    "images for points": ({"data.name": "ring"}, "model.likelihood 'bernoulli' is for images; ring holds points"),
+    "images for points": (
+        {"data.name": "ring"},
+        "model.likelihood 'bernoulli' is for images; ring holds points: add "
+        "--config.model.likelihood=learned_gaussian --config.data.binarization=none",
+    ),
     "a shape that no convolution makes": (
         {"model.network": "conv", "model.channels": "(4,4,4,4)"},
         "4 transposed convolutions of stride 2 cannot make 8x8 images; height and width must be divisible by 16",
@@ -193,6 +197,17 @@ VALUES = {
 
 def arguments_of(workdir, fields):
     return tiny(workdir, **{name.replace(".", "__"): value for name, value in fields.items()})
+
+
+def test_a_config_of_another_family_is_one_line(forked, tmp_path):
+    message = complaint(forked("--config=configs/base.py", f"--workdir={tmp_path / 'run'}"))
+    assert message == "this experiment needs a config with model.latent_dim; the one given is of another family"
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_after_a_config_lists_its_fields(forked):
+    done = forked("--config=configs/vae.py:conv", "--help")
+    assert done.code == 0 and "  --config.model.network='conv'" in done.out.splitlines()
 
 
 @pytest.mark.parametrize("mistake", VALUES)
@@ -299,7 +314,7 @@ def test_a_signal_during_the_last_call_saves_the_run_and_leaves_the_report_to_th
     assert message == "stopped by SIGTERM and saved at step 30; the same command resumes it"
     assert (tmp_path / "checkpoints" / "30" / "genlab.json").exists() and not (tmp_path / "card.json").exists()
     again = forked(*arguments)
-    assert again.code == 0 and "resuming at step 30" in again.out
+    assert again.code == 0 and "finished at step 30" in again.out
     assert (tmp_path / "card.json").exists()
     assert (tmp_path / "samples.npz").read_bytes() == (finished / "samples.npz").read_bytes()
 
