@@ -91,7 +91,7 @@ def test_an_unknown_writer_lists_the_known_ones_and_writes_nothing(tmp_path):
 def test_a_missing_package_is_one_line_that_says_how_to_get_it(tmp_path, monkeypatch, name, package):
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     with pytest.raises(
-        InputError, match=rf"^writers has '{name}' but {package} is missing; pip install 'genlab\[{name}\]'$"
+        InputError, match=rf"^writers has '{name}' but {package} is missing; pip install -e '\.\[{name}\]'$"
     ):
         writers.open_writers((name,), tmp_path, {}, 0)
 
