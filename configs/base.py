@@ -14,6 +14,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.checkpoint_every_steps = 2_500
     config.figure_every_steps = 2_500
     config.steps_per_call = 100  # steps in one compiled call; results do not depend on it
+    config.population = ml_collections.config_dict.placeholder(object)  # 8: that many seeds | "model.beta=1,4 seed=0,1"
+    config.population_mode = "auto"  # of a population's program: "vmap" | "loop" | "auto": on a CPU the faster one
+    config.devices = 1  # that share the work, of a batch or of a population; 0: all there are
     config.precision = "float32"  # of the networks: "float32" | "bfloat16"; parameters and losses stay float32
     config.ema_decay = 0.0  # of the moving average of parameters that is evaluated; 0: the raw parameters
 

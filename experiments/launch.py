@@ -1,6 +1,9 @@
 """From a command line to a config and a workdir; every mistake on it is one clear line.
 
 python -m experiments.<family> --config=configs/<recipe>.py[:variant] [--workdir=DIR] [--config.x=y]
+
+Of a run on several hosts every one gives the same command line, with --distributed where Slurm or a TPU slice say who
+they are, elsewhere with --coordinator=HOST:PORT --num_processes=N and its own --process_id=0, ..., N - 1.
 """
 
 import difflib
@@ -11,21 +14,27 @@ import re
 import runpy
 import shlex
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from genlab.errors import InputError
+from genlab.training import processes
 from genlab.training.checkpoint import CheckpointError
 from genlab.training.interruption import InterruptedRun
 from genlab.training.loop import DivergedError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: configs/<recipe>.py[:variant].", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; by default runs/<recipe>[-variant].")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes, as Slurm, MPI or a TPU slice says.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, as the others reach it.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes hold this run.", lower_bound=1)
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "This one's number, from 0.", lower_bound=0)
 
 
 class Launch(NamedTuple):
@@ -146,6 +155,23 @@ def fields(config: ml_collections.ConfigDict, prefix: str = "") -> Iterator[str]
 
 
 def _run(module: str, experiment: Callable[[Launch], None]) -> None:
+    named = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    if not DISTRIBUTED.value and all(value is None for value in named):
+        return _run_alone(module, experiment)
+    code: Any = 0
+    try:
+        _run_alone(module, experiment, join=lambda: processes.join(*named))
+    except SystemExit as end:
+        code = end.code
+    except Exception as error:
+        if processes.peer_is_gone(error):
+            processes.abandon(error)
+        traceback.print_exc()
+        code = 1
+    processes.leave(code)
+
+
+def _run_alone(module: str, experiment: Callable[[Launch], None], join: Callable[[], None] = lambda: None) -> None:
     path, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     recipe = pathlib.Path(path).stem + (f"-{variant}" if variant else "")
     workdir = pathlib.Path(WORKDIR.value or f"runs/{recipe}")
@@ -154,6 +180,7 @@ def _run(module: str, experiment: Callable[[Launch], None]) -> None:
     # a cache that is full or damaged costs time and nothing else
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     try:
+        join()
         experiment(Launch(CONFIG.value, recipe, workdir, command))
     except InputError as error:
         fail(str(error), 2)
@@ -163,6 +190,8 @@ def _run(module: str, experiment: Callable[[Launch], None]) -> None:
         fail(str(error), 1)
     except DivergedError as error:
         fail(f"{error}; earlier checkpoints in {workdir / 'checkpoints'} are intact", 1)
+    except processes.MainError as error:
+        fail(str(error), 1)
     except KeyboardInterrupt:
         fail("interrupted; the same command goes on from the newest checkpoint", 130)
     except OSError as error:

@@ -1,14 +1,13 @@
 """Variational autoencoders: python -m experiments.vae --config=configs/vae.py[:variant]."""
 
-import math
-
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from flax import linen as nn
 
+from experiments.checks import at_least, choose, field, positive
 from experiments.launch import Launch, launch
-from experiments.run import at_least, field, run
+from experiments.run import run
 from genlab import data
 from genlab.algorithm import Algorithm
 from genlab.errors import InputError
@@ -22,15 +21,14 @@ ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "gelu": nn.gelu, "elu": nn.elu}
 
 def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm:
     """The algorithm that a config describes, for examples like the dataset's."""
-    positive = ("model.latent_dim", "model.hidden", "model.channels")
-    at_least(config, dict.fromkeys((*positive, "evaluation.num_importance_samples", "evaluation.importance_chunk"), 1))
+    counts = ("model.latent_dim", "model.hidden", "model.channels")
+    at_least(config, dict.fromkeys((*counts, "evaluation.num_importance_samples", "evaluation.importance_chunk"), 1))
+    positive(config, "model.variance")
     model, shape = field(config, "model"), dataset.train["x"].shape[1:]  # (H, W, C) or (D,)
     images = len(shape) == 3
-    if model.variance <= 0:
-        raise InputError(f"model.variance is {model.variance}; it must be positive")
     known = {
         "bernoulli": lambda: likelihoods.bernoulli(),
-        "gaussian": lambda: likelihoods.gaussian(math.log(model.variance), squash=images),
+        "gaussian": lambda: likelihoods.gaussian(jnp.log(jnp.asarray(model.variance, jnp.float32)), squash=images),
         "learned_gaussian": lambda: likelihoods.learned_gaussian(squash=images),
         "discretized_logistic": lambda: likelihoods.discretized_logistic(),
         "squared_error": lambda: likelihoods.squared_error(model.squared_error_weight),
@@ -89,13 +87,6 @@ def output_bias(dataset: data.Dataset, num_outputs: int) -> nn.initializers.Init
     mean = np.clip(np.mean(dataset.train["x"], axis=0, dtype=np.float64) / 255, 1e-3, 1 - 1e-3)
     logit = np.concatenate([np.log(mean / (1 - mean)), *[np.zeros_like(mean)] * (num_outputs - 1)], axis=-1)
     return lambda key, shape, dtype=jnp.float32: jnp.asarray(logit.reshape(shape), dtype)
-
-
-def choose(field, name, known):
-    """known[name], or one line that lists what is known."""
-    if name not in known:
-        raise InputError(f"{field} is {name!r}; known: {', '.join(known)}")
-    return known[name]
 
 
 def main(arguments: Launch) -> None:

@@ -36,10 +36,9 @@ def test_the_new_model_learns_to_reconstruct(example):
     batches = loop.Batches(feed.arrays, feed.read, feed.select, lambda raw, key: data.prepare(raw))
     losses = {}
     loop.fit(
-        algorithm,
-        batches,
+        loop.compile_steps(algorithm, batches, jax.random.key(1)),
+        batches.read,
         loop.start(algorithm, batches, jax.random.key(0)),
-        jax.random.key(1),
         num_steps=300,
         steps_per_call=50,
         log_every_steps=50,

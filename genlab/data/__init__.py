@@ -7,7 +7,7 @@ what a model sees, inside the compiled step.
 
 from genlab.data.cache import directory as cache_directory
 from genlab.data.dataset import Dataset, Split
-from genlab.data.feed import Feed, batch_indices, device_feed, stream_feed
+from genlab.data.feed import Feed, batch_indices, device_feed, stack_feeds, stream_feed
 from genlab.data.loading import load
 from genlab.data.pixels import fixed_binarization, prepare
 
@@ -21,5 +21,6 @@ __all__ = [
     "fixed_binarization",
     "load",
     "prepare",
+    "stack_feeds",
     "stream_feed",
 ]

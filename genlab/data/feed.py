@@ -8,7 +8,7 @@ same batches.
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -75,17 +75,26 @@ def batch_indices(seed: int, step: int, batch_size: int, num_examples: int) -> n
     return _indices(seed, step * batch_size, (step + 1) * batch_size, num_examples)
 
 
-def device_feed(split: Split, batch_size: int, seed: int) -> Feed:
+def device_feed(
+    split: Split,
+    batch_size: int,
+    seed: int,
+    shard: tuple[int, int] = (0, 1),
+    put: Callable[[PyTree], PyTree] = jax.device_put,
+) -> Feed:
     """Batches gathered on the device from the whole split; the host sends nothing but indices.
 
     Args:
-        split: columns [N, ...], copied to the default device.
-        batch_size: B.
+        split: columns [N, ...].
+        batch_size: B, of the whole batch.
         seed: of the order.
+        shard: (k, n), for one process of n: `read` gives its k-th contiguous part of every batch, B / n examples.
+        put: host columns -> columns on the device, or on every device of several.
 
     Raises:
-        InputError: B is not in [1, N], or the split takes more than half of the memory there is.
+        InputError: B is not in [1, N], n does not divide it, or the split takes more than half of the memory there is.
     """
+    part = _part(batch_size, shard)
     num_examples = _check(split, batch_size)
     size, memory = sum(column.nbytes for column in split.values()), _memory()
     if 2 * size > memory:
@@ -95,16 +104,16 @@ def device_feed(split: Split, batch_size: int, seed: int) -> Feed:
         )
 
     def read(first_step: int, num: int, capacity: int) -> np.ndarray:
-        index = np.zeros((capacity, batch_size), np.int32)
+        index = np.zeros((capacity, batch_size // shard[1]), np.int32)
         rows = _indices(seed, first_step * batch_size, (first_step + num) * batch_size, num_examples)
-        index[:num] = rows.reshape(num, batch_size)
+        index[:num] = rows.reshape(num, batch_size)[:, part]
         return index
 
     def select(arrays: PyTree, index: Array, i: Array) -> Batch:
         rows = jax.lax.dynamic_index_in_dim(index, i, keepdims=False)
         return jax.tree.map(lambda column: column.at[rows].get(mode="promise_in_bounds"), arrays)
 
-    arrays = jax.device_put({name: np.asarray(column) for name, column in split.items()})
+    arrays = put({name: np.asarray(column) for name, column in split.items()})
     return Feed(arrays, read, select, close=lambda: None)
 
 
@@ -127,10 +136,7 @@ def stream_feed(
     import grain
 
     num_examples = _check(split, batch_size)
-    part, num_parts = shard
-    if batch_size % num_parts:
-        raise InputError(f"batch_size {batch_size} does not divide among {num_parts} processes")
-    size = batch_size // num_parts
+    part, size = _part(batch_size, shard), batch_size // shard[1]
 
     class Batches:
         """Random access by step."""
@@ -139,7 +145,7 @@ def stream_feed(
             return np.iinfo(np.int64).max // batch_size  # endless
 
         def __getitem__(self, index):
-            rows = batch_indices(seed, int(index), batch_size, num_examples)[part * size : (part + 1) * size]
+            rows = batch_indices(seed, int(index), batch_size, num_examples)[part]
             return {name: column[rows] for name, column in split.items()}
 
     batches = grain.MapDataset.source(Batches())
@@ -174,6 +180,35 @@ def stream_feed(
             iterator = None
 
     return Feed({}, read, select, close)
+
+
+def stack_feeds(feeds: Sequence[Feed]) -> Feed:
+    """One feed for the members of a population: what `read` gives has a leading axis of members.
+
+    Args:
+        feeds: one a member, of one kind, over the same split; the first one's arrays serve all. A feed that stands
+            there several times is read once.
+    """
+    distinct = list({id(feed): feed for feed in feeds}.values())
+    of_member = [next(i for i, other in enumerate(distinct) if other is feed) for feed in feeds]
+
+    def read(first_step: int, num: int, capacity: int) -> PyTree:
+        reads = [feed.read(first_step, num, capacity) for feed in distinct]
+        return jax.tree.map(lambda *leaves: np.stack(leaves)[of_member], *reads)
+
+    def close() -> None:
+        for feed in distinct:
+            feed.close()
+
+    return Feed(feeds[0].arrays, read, feeds[0].select, close)
+
+
+def _part(batch_size: int, shard: tuple[int, int]) -> slice:
+    """The rows of every batch that process k of n reads."""
+    k, n = shard
+    if batch_size % n:
+        raise InputError(f"batch_size {batch_size} does not divide among {n} processes")
+    return slice(k * (batch_size // n), (k + 1) * (batch_size // n))
 
 
 def _check(split: Split, batch_size: int) -> int:

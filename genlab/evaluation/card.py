@@ -1,7 +1,8 @@
 """The evaluation card: every number of a run, each with its protocol."""
 
 import math
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -126,6 +127,34 @@ def generation_block(
         np.asarray(prepare({"x": x})["x"]) for x in (first(train, MAX_PROBE_EXAMPLES)["x"], np.asarray(test["x"]))
     )
     return generation.principal_frechet(samples, real_train, real_test)
+
+
+def over_members(blocks: Sequence[Mapping[str, Number] | None]) -> dict[str, Number] | None:
+    """A block for a population, from its members' blocks: of every number the mean and the standard deviation.
+
+    Args:
+        blocks: of one kind, at least one member's.
+
+    Returns:
+        Numbers with the members' common protocol, `value` (the mean), `sd` (ddof 1, null for one member), `num_members`
+        and the members' `values`; None where the members have no such block.
+    """
+    if not blocks or blocks[0] is None:
+        return None
+    together: dict[str, Number] = {}
+    for name, number in blocks[0].items():
+        numbers = [block[name] for block in blocks if block]
+        values = [each["value"] for each in numbers]
+        alike = {field for field in number if all(each.get(field) == number[field] for each in numbers)}
+        common = {field: number[field] for field in number if field in alike - {"value", "standard_error"}}
+        together[name] = {
+            "value": statistics.fmean(values),
+            "sd": statistics.stdev(values) if len(values) > 1 else None,
+            "num_members": len(values),
+            "values": values,
+            **common,
+        }
+    return together
 
 
 def first(split: Split, num: int) -> dict[str, np.ndarray]:

@@ -137,4 +137,9 @@ def vae(
 
 def kl_warmup(beta: float, num_steps: int) -> Callable[[Array], Array]:
     """beta that grows linearly from 0 to its value over the first `num_steps` steps (Sonderby et al. 2016)."""
-    return lambda step: beta * jnp.minimum(1.0, (step.astype(jnp.float32) + 1.0) / max(num_steps, 1))
+
+    def weight(step: Array) -> Array:
+        fraction = (step.astype(jnp.float32) + 1.0) / jnp.maximum(jnp.asarray(num_steps, jnp.float32), 1.0)
+        return beta * jnp.minimum(1.0, fraction)
+
+    return weight

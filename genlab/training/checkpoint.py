@@ -1,4 +1,8 @@
-"""Checkpoints that survive being killed: the newest good one is always found again."""
+"""Checkpoints that survive being killed: the newest good one is always found again.
+
+Where several processes hold a run, each writes its part of the arrays into the one checkpoint. What concerns whole
+files (which are there, are they good, what goes) is seen by process 0 alone, and the others do as it says.
+"""
 
 import errno
 import hashlib
@@ -6,6 +10,7 @@ import json
 import logging
 import os
 import pathlib
+import random
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -13,11 +18,16 @@ from typing import Any
 
 import jax
 
+from genlab.errors import InputError
+from genlab.training import processes
+
 PyTree = Any
 
 # What a checkpoint should be, beside it: from some damaged bytes the storage layer makes wrong numbers, and of a tree
 # that does not fit it complains in a page. Written last.
 MANIFEST = "genlab.json"
+
+NONE = -1  # no step
 
 
 class CheckpointError(RuntimeError):
@@ -25,7 +35,7 @@ class CheckpointError(RuntimeError):
 
 
 class Checkpoints:
-    """The checkpoints of one run, in a directory of their own.
+    """The checkpoints of one run, in a directory of their own. Every process of the run makes the same calls.
 
     Saving is synchronous: when `save` returns the bytes are on disk, and when the disk is full `save` raises and
     earlier checkpoints are untouched.
@@ -41,8 +51,8 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy, create=True, enable_async_checkpointing=False
         )
-        for half_written in directory.glob("*.orbax-checkpoint-tmp*"):  # orbax would do it in a thread that outlives us
-            shutil.rmtree(half_written)
+        processes.on_main(lambda: prepare(directory))
+        check_shared(directory)
         self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
     def save(self, step: int, tree: PyTree) -> None:
@@ -51,16 +61,24 @@ class Checkpoints:
         Raises:
             CheckpointError: if the bytes cannot be written, as on a full disk.
         """
-        if step in self._manager.all_steps():
-            return
         try:
-            check_room(self._directory, sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
+            if not processes.on_main(lambda: self._will_save(step, tree)):
+                return
             self._manager.save(step, args=self._args.StandardSave(tree))
-            directory = self._directory / str(step)
-            (directory / MANIFEST).write_text(json.dumps({"arrays": arrays(tree), "files": digests(directory)}))
+            if processes.is_main():  # to it, save returns when the parts of all are written and joined
+                directory = self._directory / str(step)
+                (directory / MANIFEST).write_text(json.dumps({"arrays": arrays(tree), "files": digests(directory)}))
         except Exception as error:  # the storage layer wraps a full disk in a type of its own
+            if processes.peer_is_gone(error):
+                raise
             kept = f"earlier checkpoints in {self._directory} are intact"
             raise CheckpointError(f"cannot save checkpoint {step} ({first_line(error)}); {kept}") from error
+
+    def _will_save(self, step: int, tree: PyTree) -> bool:
+        if step in self._manager.all_steps():
+            return False
+        check_room(self._directory, sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
+        return True
 
     def restore(self, like: PyTree, report: Callable[[str], None]) -> tuple[int, PyTree] | None:
         """The newest checkpoint that can be read, as (step, tree).
@@ -68,8 +86,8 @@ class Checkpoints:
         Args:
             like: a tree of arrays or jax.ShapeDtypeStruct that says what to expect and on which devices, which need
                 not be those it was saved from.
-            report: told, in one line each, of checkpoints whose files are damaged. They are set aside, in `rejected/`
-                beside the others, and nothing is deleted.
+            report: told on process 0, in one line each, of checkpoints whose files are damaged. They are set aside, in
+                `rejected/` beside the others, and nothing is deleted.
 
         Returns:
             None if there is no checkpoint.
@@ -78,7 +96,17 @@ class Checkpoints:
             CheckpointError: if none of the checkpoints is undamaged, the disk does not answer, or an undamaged one
                 holds another tree than `like`, as after a change of the code.
         """
-        abstract = jax.tree.map(described, like)
+        try:
+            step = processes.on_main(lambda: self._newest(like, report))
+        except processes.MainError as error:
+            raise CheckpointError(f"no checkpoint to go on from ({error})") from None
+        if step == NONE:
+            return None
+        self._manager.reload()  # process 0 may have set some aside
+        return step, self._manager.restore(step, args=self._args.StandardRestore(jax.tree.map(described, like)))
+
+    def _newest(self, like: PyTree, report: Callable[[str], None]) -> int:
+        """The step that `restore` is to read, or NONE."""
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 there = undamaged(self._directory / str(step))
@@ -93,10 +121,10 @@ class Checkpoints:
                     f"checkpoint {step} does not fit this program: "
                     f"{name} is {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
                 )
-            return step, self._manager.restore(step, args=self._args.StandardRestore(abstract))
+            return step
         if any((self._directory / "rejected").glob(f"*/{MANIFEST}")):  # others were never whole: nothing is lost
             raise CheckpointError(f"every checkpoint is damaged; to start from step 0, move {self._directory} away")
-        return None
+        return NONE
 
     def _set_aside(self, step: int) -> None:
         rejected = self._directory / "rejected"
@@ -111,6 +139,29 @@ class Checkpoints:
     def close(self) -> None:
         """Releases the manager's threads."""
         self._manager.close()
+
+
+def prepare(directory: pathlib.Path) -> int:
+    """Makes the directory, and clears it of what a kill left half written."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for half_written in directory.glob("*.orbax-checkpoint-tmp*"):  # orbax would do it in a thread that outlives us
+        shutil.rmtree(half_written)
+    return 0
+
+
+def check_shared(directory: pathlib.Path) -> None:
+    """Raises InputError unless all processes see the same directory."""
+    if processes.count() == 1:
+        return
+    mark = directory / f"shared-{processes.from_main(random.getrandbits(31))}"
+    if processes.is_main():
+        mark.touch()
+    processes.everyone_waits("shared")
+    unseen = processes.largest(int(not mark.exists()))
+    if processes.is_main():
+        mark.unlink()
+    if unseen:
+        raise InputError(f"not all processes find {directory} on one disk; give a --workdir on a disk that they share")
 
 
 def check_room(directory: pathlib.Path, num_bytes: int) -> None:

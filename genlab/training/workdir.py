@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from typing import Any
 
 from genlab.errors import InputError
@@ -40,24 +40,25 @@ def locked(workdir: pathlib.Path) -> Generator[None]:
         yield
 
 
-def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+def claim(workdir: pathlib.Path, config: Mapping[str, Any], free: Collection[str] = ()) -> None:
     """Writes config.json, unless it is there. Call it once the run is known to start: a claim is for good.
 
     Args:
         workdir: an existing directory.
         config: resolved, of JSON types (tuples count as lists).
+        free: top-level fields that may differ, since the run is the same whatever they are.
 
     Raises:
         InputError: see `check_claim`.
     """
-    check_claim(workdir, config)
+    check_claim(workdir, config, free)
     path = workdir / "config.json"
     if not path.exists():
         write_text(path, json.dumps(config, indent=2) + "\n")
 
 
-def check_claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
-    """Checks that a workdir is free or this config's.
+def check_claim(workdir: pathlib.Path, config: Mapping[str, Any], free: Collection[str] = ()) -> None:
+    """Checks that a workdir is free or this config's; arguments as of `claim`.
 
     Raises:
         InputError: naming the fields that differ.
@@ -71,7 +72,8 @@ def check_claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
         found = None
     if not isinstance(found, dict):
         raise InputError(f"{path} is not a config; give another --workdir")
-    differing = differences(found, json.loads(json.dumps(config)))
+    wanted = json.loads(json.dumps(config))
+    differing = differences(*({k: v for k, v in each.items() if k not in free} for each in (found, wanted)))
     if differing:
         raise InputError(
             f"workdir {workdir} holds a run of another config; it differs in {'; '.join(differing)}; "

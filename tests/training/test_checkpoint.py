@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from spread import assert_spread, spread
+from together import run
 
 from genlab.algorithm import new_player, new_state
 from genlab.training import checkpoint
@@ -280,3 +282,145 @@ def test_every_file_is_listed(saved):
     listed = json.loads((saved / "20" / "genlab.json").read_text())["files"]
     files = {str(path.relative_to(saved / "20")) for path in (saved / "20").rglob("*") if path.is_file()}
     assert set(listed) == files - {"genlab.json"}
+
+
+def restore_spread(directory, devices, **size):
+    """(step, number of reports), of a run on these devices, once what it restores is found to be right."""
+    checkpoints, reports = Checkpoints(directory), []
+    restored = checkpoints.restore(spread(0, devices, **size), reports.append)
+    checkpoints.close()
+    assert restored is not None
+    assert_spread(restored[1], restored[0], devices, **size)
+    return restored[0], len(reports)
+
+
+def test_a_run_moves_between_numbers_of_devices(tmp_path):
+    for step, num in [(1, 8), (2, 1), (3, 2), (4, 8)]:
+        checkpoints = Checkpoints(tmp_path)
+        checkpoints.save(step, spread(step, jax.devices()[:num]))
+        checkpoints.close()
+        for devices in (jax.devices(), jax.devices()[5:6], jax.devices()[2:6]):
+            assert restore_spread(tmp_path, devices) == (step, 0)
+
+
+TWO = """
+from spread import assert_spread, spread
+
+from genlab.training.checkpoint import CheckpointError, Checkpoints
+
+join()
+shared, other = map(pathlib.Path, arguments)
+
+
+def error_of(function):
+    try:
+        function()
+    except (InputError, CheckpointError) as error:
+        return error
+
+
+print(error_of(lambda: Checkpoints(other / str(number))))
+checkpoints, reports = Checkpoints(shared), []
+step, tree = checkpoints.restore(spread(0, jax.devices()), reports.append)
+assert_spread(tree, step, jax.devices())
+print(step, reports)
+print(error_of(lambda: checkpoints.restore({"all": tree["all"]}, print)))
+for step in (20, 30):
+    checkpoints.save(step, spread(step, jax.devices()))
+checkpoints.save(30, spread(7, jax.devices()))  # it is there
+step, tree = checkpoints.restore(spread(0, jax.devices()), reports.append)
+assert_spread(tree, step, jax.devices())
+print(step, len(reports))
+checkpoints.close()
+processes.leave(0)
+"""
+
+
+def test_a_run_moves_from_one_process_to_two_and_back(tmp_path):
+    """Of two devices each; on the way the newest is found damaged, and what cannot be is refused by both alike."""
+    directory, other = tmp_path / "checkpoints", tmp_path / "other"
+    checkpoints = Checkpoints(directory)
+    for step in (10, 20):
+        checkpoints.save(step, spread(step, jax.devices()))
+    checkpoints.close()
+    (directory / "20" / "default" / "_METADATA").write_text("{}")
+    first, second = run(TWO, 2, directory, other, devices=2)
+    assert (first.code, first.err, second.code, second.err) == (0, [], 0, [])
+    for number, out in enumerate((first.out, second.out)):
+        lost = f"not all processes find {other / str(number)} on one disk; give a --workdir on a disk that they share"
+        assert out[0] == lost
+        assert out[3] == f"30 {1 - number}"
+    assert first.out[1] == "10 ['checkpoint 20 cannot be read and was set aside (default/_METADATA is damaged)']"
+    assert second.out[1] == "10 []"
+    assert first.out[2].startswith("checkpoint 10 does not fit this program: ['counts'] is uint8[8] there, absent here")
+    assert second.out[2] == "no checkpoint to go on from (process 0 could not, and says why)"
+    assert sorted(path.name for path in directory.iterdir()) == ["20", "30", "rejected"]
+    for devices in (jax.devices(), jax.devices()[3:4]):
+        assert restore_spread(directory, devices) == (30, 0)
+
+
+ENDED = """
+import resource
+
+from spread import spread
+
+from genlab.training import checkpoint
+from genlab.training.checkpoint import CheckpointError, Checkpoints
+
+join()
+directory, how, who = pathlib.Path(arguments[0]), arguments[1], int(arguments[2])
+checkpoints = Checkpoints(directory)
+save = lambda step: checkpoints.save(step, spread(step, jax.devices(), size=200_000))
+die = lambda *arguments, **options: os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fill_the_disk(full):  # Python ignores SIGXFSZ
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000 if full else resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+try:
+    save(1)
+    if how == "full":
+        fill_the_disk(number == 0)
+        try:
+            save(2)
+        except CheckpointError as error:
+            print(error)
+        fill_the_disk(number == who)
+        checkpoint.check_room = lambda directory, num_bytes: None  # not foreseen
+    if how == "killed" and number == who:
+        checkpoint.digests = die  # of process 0, with all but the manifest written
+        checkpoints._manager.save = checkpoints._manager.save if number == 0 else die
+    save(2)
+    processes.leave(0)
+except CheckpointError as error:
+    print(f"error: {error}", file=sys.stderr)
+    processes.leave(1)
+except Exception as error:
+    if processes.peer_is_gone(error):
+        processes.abandon(error)
+    raise
+"""
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_disk_that_is_full_to_one_process_ends_both_and_earlier_checkpoints_stay(tmp_path, failing):
+    done = run(ENDED, 2, tmp_path, "full", failing)
+    kept = f"; earlier checkpoints in {tmp_path} are intact"
+    assert done[0].out == [f"cannot save checkpoint 2 ([Errno 27] File too large){kept}"]
+    assert done[1].out == [f"cannot save checkpoint 2 (process 0 could not, and says why){kept}"]
+    assert done[failing].code == 1
+    said = [line for line in done[failing].err if line.startswith("error: ")]  # the storage layer's threads may add
+    assert len(said) == 1 and said[0].startswith("error: cannot save checkpoint 2 (") and said[0].endswith(kept)
+    assert done[1 - failing].code != 0
+    assert done[1 - failing].err[-1].startswith(f"error: process {1 - failing} of 2 ")
+    assert restore_spread(tmp_path, jax.devices()[:1], size=200_000) == (1, 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1"]
+
+
+@pytest.mark.parametrize(("killed", "set_aside"), [(0, 1), (1, 0)])
+def test_a_kill_of_one_process_that_saves_ends_both_and_the_run_goes_on(tmp_path, killed, set_aside):
+    done = run(ENDED, 2, tmp_path, "killed", killed)
+    assert done[killed].code == -9 and done[1 - killed].code not in (0, -9)
+    assert done[1 - killed].err[-1].startswith(f"error: process {1 - killed} of 2 ")
+    assert restore_spread(tmp_path, jax.devices()[:1], size=200_000) == (1, set_aside)

@@ -64,10 +64,9 @@ def fit(num_steps=14, steps_per_call=4, log_every_steps=5, progress=None, algori
     if progress is None:
         progress = loop.start(algorithm, table_batches(), KEY_INIT)
     progress = loop.fit(
-        algorithm,
-        table_batches(),
+        loop.compile_steps(algorithm, table_batches(), KEY_TRAIN),
+        table_batches().read,
         progress,
-        KEY_TRAIN,
         num_steps=num_steps,
         steps_per_call=steps_per_call,
         log_every_steps=log_every_steps,
@@ -223,10 +222,9 @@ def test_events_come_exactly_at_their_periods_in_order_and_on_the_last_step():
 
     algorithm = quadratic()
     loop.fit(
-        algorithm,
-        table_batches(),
+        loop.compile_steps(algorithm, table_batches(), KEY_TRAIN),
+        table_batches().read,
         loop.start(algorithm, table_batches(), KEY_INIT),
-        KEY_TRAIN,
         num_steps=14,
         steps_per_call=3,
         log_every_steps=4,
@@ -273,10 +271,9 @@ def test_divergence_names_the_first_bad_step_before_any_action_sees_it(bad_step,
     algorithm = quadratic(bad={"loss": ((bad_step, bad_step + 2), value), "size": (bad_step + 1, np.nan)})
     with pytest.raises(loop.DivergedError) as caught:
         loop.fit(
-            algorithm,
-            table_batches(),
+            loop.compile_steps(algorithm, table_batches(), KEY_TRAIN),
+            table_batches().read,
             loop.start(algorithm, table_batches(), KEY_INIT),
-            KEY_TRAIN,
             num_steps=14,
             steps_per_call=4,
             log_every_steps=4,

@@ -1,0 +1,193 @@
+"""From a config to what is trained, on what, and where: one model, or the members of a population."""
+
+import functools
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from experiments.checks import check, choose
+from experiments.members import member_fields, with_fields
+from genlab import data
+from genlab.algorithm import Algorithm, State
+from genlab.training import devices, loop, population, processes, workdir
+
+MODE_FILE = "population_mode.json"
+
+Build = Callable[[ml_collections.ConfigDict, data.Dataset], Algorithm]
+Call = Callable[[loop.Progress, Any, int], loop.Progress]
+
+
+class Member(NamedTuple):
+    """One model of a run.
+
+    Attributes:
+        fields: in which it differs from the other members; {} of a solo run.
+        config: of its solo run.
+        algorithm: made by that config.
+        hparams: `fields` without the seed: what the compiled program takes as numbers.
+    """
+
+    fields: dict[str, Any]
+    config: ml_collections.ConfigDict
+    algorithm: Algorithm
+    hparams: dict[str, Any]
+
+
+class Assembly(NamedTuple):
+    """All that a run is made of.
+
+    Attributes:
+        members: one without a population.
+        make: hyper-parameters of a member -> its algorithm.
+        batches: what the loop reads; of a population with a leading axis of members.
+        start: () -> the progress before the first step.
+        compile_steps: (directory, progress) -> the compiled call.
+        state: (progress, number of a member) -> its State, of one device or the host; every process must ask.
+        close: () -> None, ends reading.
+    """
+
+    members: list[Member]
+    make: Callable[[Mapping[str, Any]], Algorithm]
+    batches: loop.Batches
+    start: Callable[[], loop.Progress]
+    compile_steps: Callable[[pathlib.Path, loop.Progress], Call]
+    state: Callable[[loop.Progress, int], State]
+    close: Callable[[], None]
+
+
+def run_keys(seed: int) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Keys of a run: of its parameters, its steps, its validation and its figures."""
+    key_init, key_train, key_eval, key_figures = jax.random.split(jax.random.key(seed), 4)
+    return key_init, key_train, key_eval, key_figures
+
+
+def assemble(config: ml_collections.ConfigDict, dataset: data.Dataset, build: Build) -> Assembly:
+    """A solo run, or with config.population many.
+
+    Raises:
+        InputError: for a config that cannot be run.
+    """
+    fields = member_fields(config)
+    return assemble_population(config, fields, dataset, build) if fields else assemble_solo(config, dataset, build)
+
+
+def assemble_solo(config: ml_collections.ConfigDict, dataset: data.Dataset, build: Build) -> Assembly:
+    """One model; every batch is split over the devices, and every device has all parameters."""
+    algorithm = build(config, dataset)
+    mesh = devices.make_mesh(config.devices, "data")
+    devices.check_divides(config.batch_size, "batch_size", mesh)
+    key_init, key_train, _, _ = run_keys(config.seed)
+    everywhere = devices.on_all(mesh)
+    feed = open_feed(
+        config, dataset, config.seed, devices.process_part(mesh), functools.partial(devices.put, sharding=everywhere)
+    )
+    batches = loop.Batches(
+        feed.arrays,
+        lambda *call: devices.put(feed.read(*call), devices.split(mesh, axis=1)),  # [capacity, B, ...]
+        lambda arrays, reads, i: devices.split_batch(feed.select(arrays, reads, i), mesh),
+        lambda raw, key: data.prepare(raw, config.data.binarization, key),
+    )
+    return Assembly(
+        [Member({}, config, algorithm, {})],
+        lambda hparams: algorithm,
+        batches,
+        lambda: loop.start(algorithm, batches, key_init, everywhere),
+        lambda directory, now: loop.compile_steps(algorithm, batches, key_train, everywhere),
+        lambda now, number: devices.on_one(now.state),
+        feed.close,
+    )
+
+
+def assemble_population(
+    config: ml_collections.ConfigDict, fields: list[dict[str, Any]], dataset: data.Dataset, build: Build
+) -> Assembly:
+    """Many models in one program, split over the devices."""
+    mesh = devices.make_mesh(config.devices, "pop")
+    devices.check_divides(len(fields), "population of", mesh)
+    configs = [with_fields(config, each) for each in fields]
+    for own in configs:
+        check(own)
+    hparams = [{name: value for name, value in each.items() if name != "seed"} for each in fields]
+    everyone = [
+        Member(each, own, build(own, dataset), numbers)
+        for each, own, numbers in zip(fields, configs, hparams, strict=True)
+    ]
+    make = lambda numbers: build(with_fields(config, numbers), dataset)
+    keys = [run_keys(own.seed) for own in configs]
+    keys_init, keys_train = (jax.numpy.stack([each[i] for each in keys]) for i in (0, 1))
+
+    # one copy of the data on the devices, and one feed a seed of this process's members
+    placed = functools.cache(lambda: devices.put(in_memory(dataset.train), devices.on_all(mesh)))
+    feeds = {}
+    k, n = devices.process_part(mesh)
+    here = configs[k * len(configs) // n : (k + 1) * len(configs) // n]
+    for own in here:
+        if own.seed not in feeds:
+            feeds[own.seed] = open_feed(config, dataset, own.seed, (0, 1), lambda columns: placed())
+    feed = data.stack_feeds([feeds[own.seed] for own in here])
+    batches = loop.Batches(
+        feed.arrays,
+        lambda *call: devices.put(feed.read(*call), devices.split(mesh)),  # [P, capacity, B, ...]
+        feed.select,
+        lambda raw, key: data.prepare(raw, config.data.binarization, key),
+    )
+    crowd = population.population(make, {name: [each[name] for each in hparams] for name in hparams[0]})
+    population.check_traceable(crowd, batches)
+
+    def compile_steps(directory: pathlib.Path, now: loop.Progress) -> Call:
+        calls = {
+            mode: population.compile_steps(crowd, batches, keys_train, mode, mesh) for mode in modes(directory, config)
+        }
+        seconds = population.time_modes(calls, batches.read, now, config.steps_per_call) if len(calls) > 1 else {}
+        mode = population.MODES[
+            processes.from_main(population.MODES.index(min(calls, key=lambda mode: seconds.get(mode, 0.0))))
+        ]
+        if processes.is_main() and seconds:
+            found = {"mode": mode, "seconds_per_step": {name: float(f"{s:.4g}") for name, s in seconds.items()}}
+            workdir.write_text(directory / MODE_FILE, json.dumps(found) + "\n")
+        return calls[mode]
+
+    return Assembly(
+        everyone,
+        make,
+        batches,
+        lambda: population.start(crowd, batches, keys_init, mesh),
+        compile_steps,
+        lambda now, number: population.member(devices.to_host(now.state), number),
+        feed.close,
+    )
+
+
+def modes(directory: pathlib.Path, config: ml_collections.ConfigDict) -> tuple[population.Mode, ...]:
+    """How the population may be computed: as it was before, as the config says, on a CPU as turns out to be faster."""
+    automatic = population.MODES if jax.default_backend() == "cpu" else ("vmap",)
+    found = automatic if config.population_mode == "auto" else (config.population_mode,)
+    if (directory / MODE_FILE).exists():  # a resumed run computes as it began, to the bit
+        found = (json.loads((directory / MODE_FILE).read_text())["mode"],)
+    choices = [*((mode,) for mode in population.MODES), population.MODES]
+    return choices[processes.from_main(choices.index(found))]
+
+
+def open_feed(
+    config: ml_collections.ConfigDict,
+    dataset: data.Dataset,
+    seed: int,
+    shard: tuple[int, int],
+    put: Callable[[Mapping[str, np.ndarray]], Any],
+) -> data.Feed:
+    """Batches of the training split, from the devices or from a stream."""
+    open_as = choose("data.placement", config.data.placement, {
+        "device": lambda: data.device_feed(dataset.train, config.batch_size, seed, shard, put),
+        "stream": lambda: data.stream_feed(dataset.train, config.batch_size, seed, shard=shard),
+    })  # fmt: skip
+    return open_as()
+
+
+def in_memory(split: data.Split) -> dict[str, np.ndarray]:
+    """All of a split's columns."""
+    return {name: np.asarray(column) for name, column in split.items()}

@@ -1,0 +1,152 @@
+"""Whole recipes, assembled for one model, for several devices and for a population, take the same steps."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import vae as recipes
+from experiments.assembly import assemble
+from experiments.members import member_fields, with_fields
+from experiments.vae import build
+from genlab import data
+from genlab.errors import InputError
+from genlab.training import population
+
+RECIPES = {"dense": {}, "conv": {"model.batch_norm": False}, "conv with batch norm": {"model.batch_norm": True}}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return data.load("mnist_5k", num_validation=0)
+
+
+def recipe(name, **changes):
+    """A recipe of small networks, batch 32."""
+    config = recipes.get_config(name.split()[0])
+    fields = {"batch_size": 32, "model.hidden": (64,), "model.channels": (4, 8), "model.latent_dim": 8}
+    # where a gradient vanishes Adam divides its last bit by eps, and at a kink the last bit decides
+    fields |= {"optimizer.eps": 1e-4, "model.activation": "tanh"}
+    config.update_from_flattened_dict(fields | RECIPES[name] | changes)
+    return config
+
+
+def trained(config, dataset, num_steps):
+    """(progress on the host, assembly) after so many steps, in two calls."""
+    assembly = assemble(config, dataset, build)
+    now, done = assembly.start(), 0
+    steps = assembly.compile_steps(NOWHERE, now)
+    for num in (num_steps // 3, num_steps - num_steps // 3):
+        now = steps(now, assembly.batches.read(done, num, num_steps), num)
+        done += num
+    assembly.close()
+    return jax.device_get(now), assembly
+
+
+class NOWHERE:
+    """A workdir in which nothing is found."""
+
+    def __truediv__(self, name):
+        return self
+
+    def exists(self):
+        return False
+
+
+NOWHERE = NOWHERE()
+
+
+def assert_close(left, right, tolerance=1e-5):
+    """Every array, to `tolerance` times its largest number, or times one where they are all smaller."""
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(left), jax.tree.leaves(right), strict=True):
+        scale = max(1.0, float(np.max(np.abs(a), initial=0)))
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.mark.parametrize(("name", "placement"), [*((name, "device") for name in RECIPES), ("dense", "stream")])
+def test_eight_devices_take_the_steps_of_one(name, placement, dataset):
+    changes = {"data.placement": placement}
+    alone, _ = trained(recipe(name, **changes), dataset, 10)
+    together, assembly = trained(recipe(name, devices=8, **changes), dataset, 10)
+    (part, *_) = (shard.data.shape for shard in jax.tree.leaves(assembly.batches.read(0, 1, 1))[0].addressable_shards)
+    assert part[:2] == (1, 4)  # of a batch of 32
+    assert_close(together, alone)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("dense", "vmap"), ("dense", "loop"), ("conv", "loop"), ("conv with batch norm", "vmap")]
+)
+def test_members_are_the_solo_runs_of_their_seeds_over_50_steps(name, mode, dataset):
+    config = recipe(name, population_mode=mode, population=2, seed=3)
+    together, assembly = trained(config, dataset, 50)
+    assert [member.config.seed for member in assembly.members] == [3, 4]
+    for number, member in enumerate(assembly.members):
+        alone, _ = trained(member.config, dataset, 50)
+        assert_close(population.member(together, number), alone)
+
+
+def test_members_are_the_solo_runs_of_their_rates_on_eight_devices(dataset):
+    lists = "optimizer.learning_rate=1e-4,1e-3 model.beta=1,4 seed=0,1"
+    config = recipe("dense", population=lists, devices=8, population_mode="loop")
+    together, assembly = trained(config, dataset, 20)
+    assert len(assembly.members) == 8
+    kernel = together.state.players["vae"].params["decoder"]["Dense_0"]["kernel"]
+    assert len(np.unique(kernel.reshape(8, -1), axis=0)) == 8
+    for number in (0, 3, 6):
+        alone, _ = trained(assembly.members[number].config, dataset, 20)
+        assert_close(population.member(together, number), alone)
+
+
+def test_members_differ_by_every_combination_the_last_name_fastest():
+    config = recipe("dense", population="model.beta=1,4.5 seed=2,7")
+    fields = member_fields(config)
+    assert fields == [
+        {"model.beta": 1.0, "seed": 2}, {"model.beta": 1.0, "seed": 7},
+        {"model.beta": 4.5, "seed": 2}, {"model.beta": 4.5, "seed": 7},
+    ]  # fmt: skip
+    own = with_fields(config, fields[3])
+    assert (own.model.beta, own.seed, own.population) == (4.5, 7, None) and config.model.beta == 1.0
+    assert member_fields(recipe("dense", seed=5, population=3)) == [{"seed": 5}, {"seed": 6}, {"seed": 7}]
+    assert member_fields(recipe("dense")) == []
+    assert [type(each["model.beta"]) for each in member_fields(recipe("dense", population="model.beta=1,2"))] == [
+        float
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0, "population is 0; it must be at least 1"),
+        (True, "give a number of seeds, or lists of values"),
+        ("", "give a number of seeds, or lists of values"),
+        (1.5, "give a number of seeds, or lists of values"),
+        ("beta=1,2", r"no field 'beta'; did you mean model.beta\?"),
+        ("model.betta=1,2", r"no field 'model.betta'; did you mean model.beta\?"),
+        ("batch_size=16,32", "batch_size is the same for all members"),
+        ("model.hidden=16,32", "not a number; give each value a run of its own"),
+        ("model.network=dense,conv", "not a number; give each value a run of its own"),
+        ("model.batch_norm=1,0", "not a number; give each value a run of its own"),
+        ("model.latent_dim=2,x", "'x' is no value of model.latent_dim, of type int"),
+        ("model.latent_dim=2,2.5", "2.5 is no value of model.latent_dim, of type int"),
+    ],
+)
+def test_what_a_population_cannot_be_is_said(value, message):
+    with pytest.raises(InputError, match=message):
+        member_fields(recipe("dense", population=value))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"population": "model.latent_dim=2,3"}, "^model.latent_dim shapes the program"),
+        (
+            {"population": "optimizer.learning_rate=1e-3,-1.0"},
+            "^optimizer.learning_rate is -1.0; it must be at least 0",
+        ),
+        ({"population": 3, "devices": 2}, "^population of 3 does not divide among 2 devices"),
+        ({"devices": 3}, "^batch_size 32 does not divide among 3 devices"),
+        ({"devices": 9}, "^devices is 9; there are 8"),
+    ],
+)
+def test_what_cannot_be_assembled_is_said(changes, message, dataset):
+    with pytest.raises(InputError, match=message):
+        assemble(recipe("dense", **changes), dataset, build)
