@@ -144,9 +144,8 @@ def assemble_population(
             mode: population.compile_steps(crowd, batches, keys_train, mode, mesh) for mode in modes(directory, config)
         }
         seconds = population.time_modes(calls, batches.read, now, config.steps_per_call) if len(calls) > 1 else {}
-        mode = population.MODES[
-            processes.from_main(population.MODES.index(min(calls, key=lambda mode: seconds.get(mode, 0.0))))
-        ]
+        fastest = population.fastest(seconds) if seconds else next(iter(calls))
+        mode = population.MODES[processes.from_main(population.MODES.index(fastest))]
         if processes.is_main() and seconds:
             found = {"mode": mode, "seconds_per_step": {name: float(f"{s:.4g}") for name, s in seconds.items()}}
             workdir.write_text(directory / MODE_FILE, json.dumps(found) + "\n")

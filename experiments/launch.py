@@ -17,7 +17,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import ml_collections
 from absl import app, flags, logging
@@ -158,11 +158,11 @@ def _run(module: str, experiment: Callable[[Launch], None]) -> None:
     named = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     if not DISTRIBUTED.value and all(value is None for value in named):
         return _run_alone(module, experiment)
-    code: Any = 0
+    code = 0
     try:
         _run_alone(module, experiment, join=lambda: processes.join(*named))
     except SystemExit as end:
-        code = end.code
+        code = end.code if isinstance(end.code, int) else 1
     except Exception as error:
         if processes.peer_is_gone(error):
             processes.abandon(error)

@@ -37,7 +37,8 @@ def leave(
         states: of the members, on one device or the host.
         failures: of the members, what of each is not finite, or None.
     """
-    from genlab.evaluation.report import format_number, write_report
+    from genlab.evaluation.numbers import format_number
+    from genlab.evaluation.report import write_report
 
     directory, config = launch.workdir, launch.config
     print("evaluating: samples, density, representation, figures", flush=True)
@@ -130,12 +131,15 @@ def leave_population(
             print(f"member {number} ({differs}) failed at {error}", flush=True)
             continue
         write_report(own, solo_command(launch, member))
+    if not found:
+        raise DivergedError("no member of the population could be evaluated")
     card = heading(launch, config, dataset, states[0], records) | {
         "population": {"size": len(states), **mode_of(directory, config), "members": entries},
         **{block: cards.over_members([card[block] for card in found]) for block in BLOCKS},
     }
     write_json(directory / "card.json", card)
     pictures.draw_curves(directory / "figures", records)
+    pictures.draw_samples_by_member(directory)
     return card
 
 
@@ -156,7 +160,8 @@ def heading(
         "weights": "moving average" if state.average else "last step",
         "steps": int(state.step),
         "train_seconds": round(max((r["seconds"] for r in records if "seconds" in r), default=0.0), 2),
-        "train_seconds_count": "wall clock, with compilation, validation, figures and checkpoints",
+        "train_seconds_count": ("of all members together: " if launch.config.population is not None else "")
+        + "wall clock, with compilation, validation, figures and checkpoints",
         "device": f"{jax.devices()[0].device_kind} x {launch.config.devices or jax.device_count()}",
     }
 

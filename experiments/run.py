@@ -154,16 +154,19 @@ def observers(
         algorithm, key = members[0].algorithm, run_keys(members[0].config.seed)[3]
         pictures.draw_samples_over_time(directory / "figures", algorithm, states[0], dataset.test, data.prepare, key)
 
-    def on_main(act: Callable[[int, list[State]], None], every: int) -> loop.Action:
+    def on_main(name: str, act: Callable[[int, list[State]], None], every: int) -> loop.Action:
         def run(step: int, now: loop.Progress) -> None:
             states = [assembly.state(now, number) for number in range(len(members))]
             if processes.is_main():
                 act(step, states)
-            processes.everyone_waits(f"{act.__name__} at step {step}")
+            processes.everyone_waits(f"{name} at step {step}")
 
         return loop.Action(every, run)
 
-    return log, [on_main(validate, config.eval_every_steps), on_main(draw, config.figure_every_steps)]
+    return log, [
+        on_main("validation", validate, config.eval_every_steps),
+        on_main("figures", draw, config.figure_every_steps),
+    ]
 
 
 def finite_or_none(values: np.ndarray) -> Any:

@@ -58,6 +58,18 @@ def draw_curves(directory: pathlib.Path, records: list[dict[str, Any]]) -> None:
         files.save(plot_curves.curves(records, list(moving)), directory / "curves.png")
 
 
+def draw_samples_by_member(workdir: pathlib.Path) -> None:
+    """A row of images for every member of a population that left samples."""
+    members = sorted((workdir / "members").glob("*/samples.npz"), key=lambda path: int(path.parent.name))
+    rows = []
+    for path in members:
+        with np.load(path) as arrays:
+            if "images" in arrays:
+                rows.append(arrays["images"][:COLUMNS].astype(np.float32) / 255)
+    if rows:
+        files.save(samples.samples(np.concatenate(rows), COLUMNS), workdir / "figures" / "samples_by_member.png")
+
+
 def draw_final(
     directory: pathlib.Path,
     algorithm: Algorithm,

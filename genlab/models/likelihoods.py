@@ -43,7 +43,7 @@ def bernoulli() -> Likelihood:
     return Likelihood(1, losses.bernoulli_log_prob, jax.nn.sigmoid, sample)
 
 
-def gaussian(log_var: float, squash: bool) -> Likelihood:
+def gaussian(log_var: float | Array, squash: bool) -> Likelihood:
     """Independent Gaussians of one fixed variance; outputs are means, through a sigmoid if `squash`."""
     mean = jax.nn.sigmoid if squash else lambda outputs: outputs
 

@@ -73,7 +73,8 @@ def check_claim(workdir: pathlib.Path, config: Mapping[str, Any], free: Collecti
     if not isinstance(found, dict):
         raise InputError(f"{path} is not a config; give another --workdir")
     wanted = json.loads(json.dumps(config))
-    differing = differences(*({k: v for k, v in each.items() if k not in free} for each in (found, wanted)))
+    there, here = ({k: v for k, v in each.items() if k not in free} for each in (found, wanted))
+    differing = differences(there, here)
     if differing:
         raise InputError(
             f"workdir {workdir} holds a run of another config; it differs in {'; '.join(differing)}; "

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from genlab.data import batch_indices, device_feed, feed, stream_feed
+from genlab.data import batch_indices, device_feed, feed, stack_feeds, stream_feed
 from genlab.errors import InputError
 
 SIZES = [(10, 3), (7, 7), (12, 4), (5, 4), (9, 1)]  # (examples, batch size): dividing and not
@@ -154,3 +154,33 @@ def test_a_split_too_large_for_the_device_is_refused(monkeypatch):
     monkeypatch.setattr(feed, "_memory", lambda: 100)
     with pytest.raises(InputError, match="'stream'"):
         device_feed(numbered(10), 2, seed=0)
+
+
+def test_the_feeds_of_members_are_stacked_and_one_that_stands_there_twice_is_read_once():
+    first, second = (device_feed(numbered(10), 3, seed=seed) for seed in (0, 1))
+    calls = []
+    counted = first._replace(read=lambda *call: calls.append(call) or first.read(*call))
+    stacked = stack_feeds([counted, second, counted])
+    reads = stacked.read(4, 2, 5)
+    assert reads.shape == (3, 5, 3) and calls == [(4, 2, 5)]
+    for member, alone in enumerate((first, second, first)):
+        np.testing.assert_array_equal(reads[member], alone.read(4, 2, 5))
+        for i in range(2):
+            batch, expected = (each.select(each.arrays, rows, i)["label"] for each, rows in
+                               ((stacked, reads[member]), (alone, alone.read(4, 2, 5))))  # fmt: skip
+            np.testing.assert_array_equal(batch, expected)
+
+
+def test_the_parts_of_several_processes_make_up_the_batch():
+    whole = device_feed(numbered(12), 4, seed=3).read(0, 6, 6)
+    parts = [device_feed(numbered(12), 4, seed=3, shard=(k, 2)).read(0, 6, 6) for k in range(2)]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
+    with pytest.raises(InputError, match="batch_size 4 does not divide among 3 processes"):
+        device_feed(numbered(12), 4, seed=3, shard=(0, 3))
+
+
+def test_columns_go_where_they_are_put():
+    arrays = device_feed(
+        numbered(5), 2, seed=0, put=lambda columns: {name: -column for name, column in columns.items()}
+    )
+    np.testing.assert_array_equal(arrays.arrays["label"], -np.arange(5))

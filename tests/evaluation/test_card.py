@@ -170,3 +170,14 @@ def test_count_parameters_is_of_all_players_and_of_parameters_alone():
     weights = {"kernel": jnp.zeros((3, 4)), "bias": jnp.zeros(4)}
     players = {"a": new_player(weights, tx, {"mean": jnp.zeros(9)}), "b": new_player({"w": jnp.zeros(())}, tx)}
     assert card.count_parameters(new_state(players, {"a": weights})) == 12 + 4 + 1
+
+
+def test_a_population_has_the_mean_and_the_sample_deviation_of_its_members():
+    protocol = {"split": "test", "n": 10, "unit": "nats"}
+    blocks = [{"nll": {"value": value, "standard_error": value / 10, "k": k, **protocol}} for value, k in
+              ((1.0, 5), (2.0, 5), (6.0, 6))]  # fmt: skip
+    assert card.over_members(blocks) == {
+        "nll": {"value": 3.0, "sd": pytest.approx(7**0.5), "num_members": 3, "values": [1.0, 2.0, 6.0], **protocol}
+    }
+    assert card.over_members(blocks[:1])["nll"]["sd"] is None
+    assert card.over_members([None, None]) is None and card.over_members([]) is None

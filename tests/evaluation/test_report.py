@@ -4,13 +4,15 @@ import base64
 import html.parser
 import io
 import json
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from genlab.errors import InputError
-from genlab.evaluation.report import format_number, write_report
+from genlab.evaluation.numbers import format_number
+from genlab.evaluation.report import write_report
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -211,3 +213,20 @@ def test_broken_files_are_named(run, tmp_path):
 )
 def test_format_number(number, text):
     assert format_number(number) == text
+
+
+def test_members_of_a_population_have_a_row_each_and_their_failures_are_said(tmp_path):
+    numbers = {"nll": {"value": 3.0, "sd": 1.0, "num_members": 2, "values": [2.5, 3.5]}}
+    members = [{"seed": 4, "failure": None}, {"seed": 5, "failure": "step 9: loss is not a finite number"},
+               {"seed": 6, "failure": None}]  # fmt: skip
+    card = {"recipe": "vae", "population": {"size": 3, "mode": "loop", "members": members}, "density": numbers}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    page = write_report(tmp_path, "command").read_text()
+    table = page.split("<h2>Members</h2>")[1].split("</table>")[0]
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in table.split("<tr>")[1:]]
+    assert cells == [
+        ["member", "seed", "nll"],
+        ['<a href="members/0/report.html">0</a>', "4", "2.5"],
+        ["1", "5", "failed at step 9: loss is not a finite number"],
+        ['<a href="members/2/report.html">2</a>', "6", "3.5"],
+    ]
