@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.peers.worker import Program
+from experiments.peers.worker import Contestants, Program
 
 
 def model() -> Any:
@@ -58,18 +58,29 @@ def model() -> Any:
     return vae
 
 
-def contestant(images: np.ndarray, batch_size: int, precision: str) -> Program:
+def contestants(images: np.ndarray, batch_size: int, precision: str, platform: str, threads: int) -> Contestants:
     """`fit`, timed from the beginning of an epoch to its end, on as many images as asked for.
 
     Args:
         images: uint8[N, 28, 28, 1]; held as floats, as the tutorial does.
         batch_size: B.
         precision: "float32", or "bfloat16" by Keras's mixed precision.
+        platform: "cpu" | "gpu".
+        threads: not heeded; Keras has as many as it takes.
     """
+    del threads
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings and worse
     import keras
     import tensorflow as tf
 
+    library, devices = f"Keras {keras.version()}", tf.config.list_physical_devices("GPU")
+    if platform == "gpu" and not devices:
+        return Contestants([], [f"{library} is left out: TensorFlow {tf.__version__} finds no GPU here"])
+    if platform == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+    for device in devices:
+        tf.config.experimental.set_memory_growth(device, True)  # or it would take all there is
     if precision == "bfloat16":
         keras.config.set_dtype_policy("mixed_bfloat16")
     keras.utils.set_random_seed(0)
@@ -96,5 +107,5 @@ def contestant(images: np.ndarray, batch_size: int, precision: str) -> Program:
         return clock.seconds
 
     compile_seconds = run(1) - run(1)
-    jit = f"jit_compile={vae.jit_compile} by default"
-    return Program(f"Keras {keras.version()} fit, TensorFlow {tf.__version__}, {jit}", run, compile_seconds)
+    name = f"{library} fit, TensorFlow {tf.__version__}, jit_compile={vae.jit_compile} by default"
+    return Contestants([Program(name, run, compile_seconds, short="Keras fit")])

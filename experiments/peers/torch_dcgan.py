@@ -1,12 +1,9 @@
-"""The networks of a DCGAN for 28x28 images end to end, in plain eager PyTorch; see genlab_dcgan for ours."""
+"""The networks of a DCGAN for 28x28 images end to end, in plain PyTorch; see timing/dcgan_stack.py for ours."""
 
-import time
 from typing import Any
 
-import numpy as np
-
-from experiments.peers.torch_vae import ADAM
-from experiments.peers.worker import Program, Run, fastest
+from experiments.peers import torch_training
+from experiments.peers.worker import Contestants
 
 
 def network() -> Any:
@@ -30,48 +27,17 @@ def network() -> Any:
     )
 
 
-def train_step(net: Any, optimizer: Any, x: Any) -> Any:
-    """One step of the optimizer; the squared error before it, summed over pixels and averaged over the batch."""
-    optimizer.zero_grad(set_to_none=True)
-    loss = (net(x).float() - x).square().sum() / len(x)
-    loss.backward()
-    optimizer.step()
-    return loss
+def draw(images: Any) -> tuple[Any]:
+    """[0, 1] -> [-1, 1], as ours does at every step, too."""
+    return (2 * images - 1,)
 
 
-def contestant(images: np.ndarray, batch_size: int, threads: int, precision: str) -> Program:
-    """The fastest of PyTorch's own variants; arguments as in torch_vae.contestant."""
-    import torch
+def objective(net: Any, x: Any) -> Any:
+    """The squared error, summed over pixels and averaged over the batch."""
+    return (net(x).float() - x).square().sum() / len(x)
 
-    torch.manual_seed(0)
-    data = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1  # [N, 1, 28, 28]
 
-    def variant(adam: str, memory_format: torch.memory_format, num_threads: int) -> Run:
-        net = network().to(memory_format=memory_format)
-        optimizer = torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999), **ADAM[adam])
-        order, position = torch.randperm(len(data)), 0
-
-        def run(num_steps: int) -> float:
-            nonlocal order, position
-            torch.set_num_threads(num_threads)
-            began = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-                for _ in range(num_steps):
-                    if position + batch_size > len(data):
-                        order, position = torch.randperm(len(data)), 0
-                    x = data[order[position : position + batch_size]].contiguous(memory_format=memory_format)
-                    position += batch_size
-                    train_step(net, optimizer, x)
-            return time.perf_counter() - began
-
-        return run
-
-    formats = {"": torch.contiguous_format, ", channels last": torch.channels_last}
-    variants = {
-        f"{adam} Adam{name}, on {num} of {threads} cores": variant(adam, memory_format, num)
-        for adam in ADAM
-        for name, memory_format in formats.items()
-        for num in sorted({1, threads})  # where others compute too, threads that wait for each other are slow
-    }
-    best, run = fastest(variants)
-    return Program(f"PyTorch {torch.__version__} eager, {best}", run)
+def contestants(**arguments: Any) -> Contestants:
+    """Arguments as in torch_training.contestants."""
+    adam = {"lr": 2e-4, "betas": (0.5, 0.999)}
+    return torch_training.contestants(lambda: [network()], objective, draw, adam, channels_last=True, **arguments)

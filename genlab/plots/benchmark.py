@@ -1,11 +1,12 @@
-"""Speeds of programs against their peers."""
+"""Speeds of programs against their peers, and how their cost grows."""
 
+import math
 import statistics
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from genlab.plots import style
 
@@ -48,4 +49,49 @@ def speeds(names: Sequence[str], ratios: Sequence[Sequence[float]], bars: Sequen
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
     axes.set_title("speed in multiples of the peer's; red: what it should be")
+    return figure
+
+
+@style.styled
+def growth(panels: Sequence[tuple[str, str, Sequence[float], Sequence[Sequence[float]], int]]) -> Figure:
+    """A panel a sweep: cost in multiples of the first value's, median and least to most, on log scales.
+
+    Args:
+        panels: of each (axis, title, values, costs, power): the positive values in their order, of each value its
+            costs, one positive number a round, and the power of the values that the dashed line is proportional to.
+
+    Raises:
+        ValueError: nothing to draw, or values and costs that are not as described.
+    """
+    if not panels:
+        raise ValueError("no sweep to draw")
+    columns = min(3, len(panels))
+    lines = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(style.WIDTH * max(columns, 1.4) / 3, 2.3 * lines), layout="constrained")
+    for position, (axis, title, values, costs, power) in enumerate(panels):
+        if not len(values) or len(values) != len(costs):
+            raise ValueError(f"{axis}: as many costs as values, at least one; got {len(costs)} and {len(values)}")
+        numbers = [*values, *(cost for each in costs for cost in each)]
+        if not all(map(len, costs)) or not np.all(np.isfinite(numbers)) or min(numbers) <= 0:
+            raise ValueError(f"{axis}: values and costs must be positive and finite")
+        axes = figure.add_subplot(lines, columns, position + 1)
+        proportional = [(value / values[0]) ** power for value in values]
+        axes.plot(values, proportional, color=style.MUTED, lw=0.8, ls="--", label="proportional")
+        axes.vlines(values, [min(each) for each in costs], [max(each) for each in costs], color=style.INK, lw=1.0)
+        medians = [statistics.median(each) for each in costs]
+        axes.plot(values, medians, color=style.BLUE, marker="o", ms=2.5, label="median, least to most")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xticks(values, [f"{value:g}" for value in values], rotation=45 if len(values) > 5 else 0)
+        axes.xaxis.set_minor_locator(NullLocator())
+        drawn = [*proportional, *(cost for each in costs for cost in each)]
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(drawn) < 100 * min(drawn) else (1,), numticks=12))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}×"))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.grid(axis="y")
+        axes.set_xlabel(axis)
+        axes.set_title(title, fontsize=7.5)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=2)
+    figure.supylabel("cost of a step, in multiples of the first", fontsize=8)
     return figure

@@ -1,6 +1,8 @@
 """What the benchmark compares is one and the same step: equal weights, batch and noise give equal weights again."""
 
-import re
+import pathlib
+import shutil
+import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +10,10 @@ import numpy as np
 import pytest
 
 from configs import vae as recipes
-from experiments import benchmark
-from experiments.peers import genlab_dcgan, keras_vae, matrix_product, torch_dcgan, torch_vae, worker
+from experiments.peers import keras_vae, torch_dcgan, torch_training, torch_vae, worker
+from experiments.timing import dcgan_stack
 from experiments.vae import build
 from genlab import data
-from genlab.plots.benchmark import speeds
 
 B = 4
 
@@ -109,13 +110,23 @@ def assert_same_step(ours, theirs, moment, least=1e-6):
         np.testing.assert_allclose(np.where(counts, a, 0), np.where(counts, b, 0), atol=1e-5)
 
 
+def by_compiler(objective):
+    """torch.compile, where there is a C++ compiler that it can call."""
+    torch = pytest.importorskip("torch")
+    if not shutil.which("g++") and not shutil.which("clang++"):
+        pytest.skip("torch.compile needs a C++ compiler")
+    return torch.compile(objective)
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's own modules
 @pytest.mark.parametrize(
     ("variant", "kind", "encoder_layers", "decoder_layers"),
     [("mnist", "dense", DENSE_ENCODER, DENSE_DECODER), ("conv", "conv", CONV_ENCODER, CONV_DECODER)],
 )
-@pytest.mark.parametrize("adam", ["default", "foreach", "fused"])
+@pytest.mark.parametrize("adam", ["default", "foreach", "fused", "fused, compiled"])
 def test_the_torch_vae_takes_our_step(dataset, binary, variant, kind, encoder_layers, decoder_layers, adam):
     torch = pytest.importorskip("torch")
+    objective = by_compiler(torch_vae.objective) if "compiled" in adam else torch_vae.objective
     key = jax.random.key(7)
     before, after, moment, loss = take_step(
         build(recipes.get_config(variant), dataset), {"x": jnp.asarray(binary)}, key
@@ -130,27 +141,65 @@ def test_the_torch_vae_takes_our_step(dataset, binary, variant, kind, encoder_la
             parameter.copy_(torch.from_numpy(array))
     # our step reparameterizes with its key as it is
     noise = torch.from_numpy(np.array(jax.random.normal(key, (B, 20))))
-    optimizer = torch.optim.Adam(theirs, lr=1e-3, **torch_vae.ADAM[adam])
-    their_loss = torch_vae.train_step(encoder, decoder, optimizer, images(binary), noise)
+    optimizer = torch.optim.Adam(theirs, lr=1e-3, **torch_training.ADAM[adam.split(",")[0]])
+    their_loss = torch_training.descend(optimizer, objective, encoder, decoder, images(binary), noise)
     np.testing.assert_allclose(their_loss.item(), loss, rtol=1e-5)
     assert_same_step(order(after), [p.detach().numpy() for p in theirs], order(moment))
 
 
-def test_the_torch_dcgan_takes_our_step(binary):
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's own modules
+@pytest.mark.parametrize("how", ["eager", "compiled"])
+def test_the_torch_dcgan_takes_our_step(binary, how):
     torch = pytest.importorskip("torch")
-    before, after, moment, loss = take_step(
-        genlab_dcgan.stack(), {"x": jnp.asarray(0.5 * binary + 0.1)}, jax.random.key(0)
-    )
+    objective = by_compiler(torch_dcgan.objective) if how == "compiled" else torch_dcgan.objective
+    greys = 0.5 * binary + 0.1
+    before, after, moment, loss = take_step(dcgan_stack.stack(), {"x": jnp.asarray(greys)}, jax.random.key(0))
     net = torch_dcgan.network()
     with torch.no_grad():
         for parameter, array in zip(net.parameters(), in_their_order(before, STACK), strict=True):
             parameter.copy_(torch.from_numpy(array))
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999))
-    their_loss = torch_dcgan.train_step(net, optimizer, images(binary - 0.8))
+    their_loss = torch_training.descend(optimizer, objective, net, *torch_dcgan.draw(images(greys)))
     np.testing.assert_allclose(their_loss.item(), loss, rtol=1e-5)
     assert_same_step(
         in_their_order(after, STACK), [p.detach().numpy() for p in net.parameters()], in_their_order(moment, STACK)
     )
+
+
+def test_the_torch_vae_draws_binary_pixels_and_standard_noise(binary):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    x, noise = torch_vae.draw(torch.full((400, 1, 28, 28), 0.3))
+    assert set(x.unique().tolist()) == {0.0, 1.0} and abs(x.mean().item() - 0.3) < 0.005
+    assert noise.shape == (400, 20) and abs(noise.std().item() - 1) < 0.05 and abs(noise.mean().item()) < 0.05
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's own modules
+def test_what_cannot_be_compiled_is_left_out_in_one_line(monkeypatch):
+    torch = pytest.importorskip("torch")
+
+    def refuse(objective):
+        def compiled(*arguments):
+            raise RuntimeError("no compiler\nand a page of details")
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 28, 28, 1), np.uint8)
+    arguments = {"images": pixels, "batch_size": 8, "precision": "float32", "platform": "cpu", "threads": 1}
+    programs, left_out = torch_vae.contestants("dense", **arguments)
+    assert [program.short for program in programs] == ["PyTorch eager"]
+    assert list(left_out) == ["torch.compile is left out: RuntimeError: no compiler"]
+    assert programs[0].run(5) > 0  # more steps than there are batches in an epoch
+
+
+def test_torch_without_a_gpu_is_left_out_of_a_race_on_one(dataset):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    arguments = {"images": dataset.train["x"], "batch_size": 4, "precision": "float32", "threads": 1}
+    programs, (reason,) = torch_vae.contestants("dense", platform="gpu", **arguments)
+    assert programs == [] and "no CUDA device" in reason
 
 
 @pytest.mark.filterwarnings("ignore")  # TensorFlow's own
@@ -176,74 +225,46 @@ def test_the_keras_vae_takes_our_step(dataset, binary):
     assert_same_step(order(after), [weight.numpy() for weight in weights], order(moment), least=1e-5)
 
 
-def test_flops_are_those_of_the_compiled_products(dataset):
-    """The compiler's own count of a dense step's products: forward, and the gradients of weights and inputs."""
-    layers = benchmark.dense_row(dataset, "float32", 1)[0].layers
-
-    def network(weights, x):
-        mean, _ = jnp.split(jnp.dot(jnp.dot(x, weights[0]), weights[1]), 2, axis=1)
-        return jnp.dot(jnp.dot(mean, weights[2]), weights[3])
-
-    weights = [jnp.ones((inputs, outputs)) for _, inputs, outputs in layers]
-    x = jnp.ones(layers[0][:2])
-    y, g = jnp.ones((layers[0][0], 784)), lambda w, x, y: jax.vjp(lambda w: network(w, x), w)[1](y)
-    text = jax.jit(g).lower(weights, x, y).as_text()
-    assert text.count("stablehlo.dot_general") == 3 * 4 - 1 - 1  # the last output is not needed for its gradients
-    last = 2 * 128 * 400 * 784
-    cost = jax.jit(g).lower(weights, x, y).compile().cost_analysis()
-    assert cost and cost["flops"] == pytest.approx(benchmark.flops_per_step(layers) - last, rel=0.01)
-
-
-@pytest.mark.parametrize("row", ["dense", "conv", "dcgan", "keras"])
-def test_the_layers_of_a_row_are_those_of_its_parameters(dataset, row):
-    """A kernel has as many numbers as its product has inputs times outputs."""
-    for entry in benchmark.KNOWN[row](dataset, "float32", 1):
-        state = jax.eval_shape(entry.algorithm.init, jax.random.key(0), {"x": jnp.zeros((2, 28, 28, 1))})
-        (player,) = state.players.values()
-        kernels = [leaf.size for leaf in jax.tree.leaves(player.params) if leaf.ndim > 1]
-        assert sorted(kernels) == sorted(inputs * outputs for _, inputs, outputs in entry.layers)
-
-
-def test_the_machines_products_are_all_computed_at_every_step(monkeypatch):
-    """In the compiler's own words: as many products as documented, and none of them before or after the loop."""
-    compiled, compiles = [], jax.stages.Lowered.compile
-    monkeypatch.setattr(
-        jax.stages.Lowered,
-        "compile",
-        lambda *given, **options: compiled.append(compiles(*given, **options)) or compiled[-1],
-    )
-    matrix_product.of_layers([(64, 256, 256), (64, 256, 256)])
-    program = compiled[-1].as_text()
-    computations = dict(re.findall(r"^(?:ENTRY )?%?([\w.\-]+) [^\n]*\{\n(.*?)^\}", program, re.MULTILINE | re.DOTALL))
-    entry = re.search(r"^ENTRY %?([\w.\-]+)", program, re.MULTILINE)
-    loop = re.search(r"while\(.*body=%?([\w.\-]+)", program)
-    assert entry and loop and program.count(" while(") == 1
-    body = loop[1]
-
-    def products(name):
-        """In a computation and all it calls, but for the loop."""
-        calls = [called for called in re.findall(r"%?([\w.\-]+)", computations[name]) if called in computations]
-        own = len(re.findall(r" dot\(|custom-call\(.*(?:matmul|gemm)", computations[name]))
-        return own + sum(products(called) for called in calls if called not in (name, body))
-
-    assert products(body) == 2 + 3  # the first layer does without the gradient of its input
-    assert products(entry[1]) == 0
-
-
 def test_the_fastest_variant_is_chosen():
-    assert worker.fastest({"slow": lambda n: 2.0 * n, "fast": lambda n: 1.0 * n}, seconds=1.0)[0] == "fast"
+    assert worker.fastest({"slow": lambda n: 2.0 * n, "fast": lambda n: 1.0 * n}, seconds=1.0) == "fast"
 
 
-def test_speeds_are_drawn_from_one_to_their_median():
-    figure = speeds(["quick", "slow"], [[1.4, 1.5, 2.0], [0.5, 0.8, 0.7]], [1.3, None])
-    (axes,) = figure.axes
-    ends = [bar.get_path().get_extents(bar.get_patch_transform()).intervalx for bar in axes.patches]
-    np.testing.assert_allclose(ends, [(1.0, 1.5), (0.7, 1.0)])
-    assert [np.asarray(line.get_xdata()).tolist() for line in axes.lines[:3]] == [[1.4, 2.0], [1.3, 1.3], [0.5, 0.8]]
+def counting(start):
+    """A peer of two programs that tell how many steps they took, for a process of its own."""
+    place = pathlib.Path(tempfile.mkdtemp())
+    took = [start, 10 * start]
+
+    def taker(position):
+        def run(num_steps):
+            took[position] += num_steps
+            return float(took[position])
+
+        return run
+
+    programs = [
+        worker.Program(str(place), taker(0), None, 7, "a guess", "first"),
+        worker.Program("second", taker(1), 0.5),
+    ]
+    return worker.Contestants(programs, ["third: it cannot"])
 
 
-def test_speeds_that_are_none_are_refused():
-    with pytest.raises(ValueError, match="positive and finite"):
-        speeds(["a"], [[0.0]], [None])
-    with pytest.raises(ValueError, match="as many"):
-        speeds(["a"], [[1.0], [1.0]], [None])
+def test_a_peer_elsewhere_is_as_if_it_were_here():
+    with worker.Peer() as peer:
+        (first, second), left_out = peer.enter(counting, start=100)
+        assert [first.run(1), second.run(5), first.run(2)] == [101.0, 1005.0, 103.0]
+        assert first[2:] == (None, 7, "a guess", "first") and second[2:] == (0.5, None, "", "")
+        assert list(left_out) == ["third: it cannot"]
+        (other, _), _ = peer.enter(counting, start=7)
+        assert other.run(1) == 8.0
+        left = pathlib.Path(first.name)
+        assert left.is_dir()
+    assert not left.exists()
+
+
+def fail(how):
+    raise SystemExit(how)
+
+
+def test_a_peer_that_ends_is_named_by_its_exit_code():
+    with worker.Peer() as peer, pytest.raises(RuntimeError, match="exit code 3"):
+        peer.enter(fail, how=3)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.peers.worker import Program
+from experiments.timing.flops import Layers
 
 Array = jax.Array
 
@@ -27,7 +28,7 @@ def square(size: int, dtype: Any = jnp.float32) -> Program:
     return Program(f"products of {size}x{size}", run)
 
 
-def of_layers(layers: list[tuple[int, int, int]], dtype: Any = jnp.float32) -> Program:
+def of_layers(layers: Layers, dtype: Any = jnp.float32) -> Program:
     """The products of one training step and nothing else, in a compiled loop.
 
     Args:

@@ -1,0 +1,97 @@
+"""What is measured: training steps. A new family is one more function here, and its name in `ROWS`."""
+
+import functools
+
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from configs import vae as recipes
+from experiments.peers import keras_vae, torch_dcgan, torch_vae
+from experiments.timing import dcgan_stack
+from experiments.timing.flops import Layers
+from experiments.timing.programs import CALL, LOOP
+from experiments.timing.row import Row
+from experiments.vae import build
+from genlab import data
+
+
+def digits() -> data.Dataset:
+    """60,000 images: the 4,000 training digits that come with us, 15 times."""
+    dataset = data.load("mnist_5k", num_validation=0)
+    return dataset._replace(train={name: np.concatenate([column] * 15) for name, column in dataset.train.items()})
+
+
+def dense_config(precision: str, batch_size: int = 128, width: int = 400) -> ml_collections.ConfigDict:
+    """Of 784-400-20, or with a hidden layer of another width."""
+    return _config("mnist", precision, batch_size, width)
+
+
+def dense_layers(b: int, width: int) -> Layers:
+    """Of the dense VAE."""
+    return [(b, 784, width), (b, width, 40), (b, 20, width), (b, width, 784)]
+
+
+def conv_config(precision: str, batch_size: int = 128, width: int = 256) -> ml_collections.ConfigDict:
+    """Of 28x28x1 - 14x14x32 - 7x7x64 - 256 - 20 and back, kernels 4x4; the width is that of the dense layer."""
+    return _config("conv", precision, batch_size, width)
+
+
+def conv_layers(b: int, width: int) -> Layers:
+    """Of the convolutional VAE."""
+    return [
+        (b * 14 * 14, 16 * 1, 32), (b * 7 * 7, 16 * 32, 64), (b, 7 * 7 * 64, width), (b, width, 40),
+        (b, 20, width), (b, width, 7 * 7 * 64), (b * 7 * 7, 64, 16 * 32), (b * 14 * 14, 32, 16 * 1),
+    ]  # fmt: skip
+
+
+def _config(variant: str, precision: str, batch_size: int, width: int) -> ml_collections.ConfigDict:
+    config = recipes.get_config(variant)
+    config.precision, config.batch_size, config.model.hidden = precision, batch_size, (width,)
+    return config
+
+
+def vae_row(title: str, config: ml_collections.ConfigDict, layers: Layers, dataset: data.Dataset) -> Row:
+    """The row of a config, alone."""
+    algorithm, b = build(config, dataset), config.batch_size
+    return Row(f"{title}, batch {b}", algorithm, b, layers, config.steps_per_call, config.data.binarization)
+
+
+def dense(dataset: data.Dataset, precision: str) -> list[Row]:
+    """The dense VAE of configs/vae.py:mnist."""
+    row = vae_row("dense VAE", dense_config(precision), dense_layers(128, 400), dataset)
+    peer = functools.partial(torch_vae.contestants, "dense")
+    return [row._replace(package="torch", peer=peer, bars={LOOP: 1.3}, product_bar=0.7)]
+
+
+def conv(dataset: data.Dataset, precision: str) -> list[Row]:
+    """The convolutional VAE of configs/vae.py:conv."""
+    row = vae_row("convolutional VAE", conv_config(precision), conv_layers(128, 256), dataset)
+    peer = functools.partial(torch_vae.contestants, "conv")
+    return [row._replace(package="torch", peer=peer, bars={LOOP: 1.0, CALL: 1.0})]
+
+
+def dcgan(dataset: data.Dataset, precision: str) -> list[Row]:
+    """28x28x1 - 14x14x64 - 7x7x128 - 100 and back, kernels 5x5."""
+    del dataset
+    b = 64
+    layers = [
+        (b * 14 * 14, 25 * 1, 64), (b * 7 * 7, 25 * 64, 128), (b, 7 * 7 * 128, 100),
+        (b, 100, 7 * 7 * 128), (b * 7 * 7, 128, 25 * 64), (b * 14 * 14, 64, 25 * 1),
+    ]  # fmt: skip
+    algorithm = dcgan_stack.stack({"float32": None, "bfloat16": jnp.bfloat16}[precision])
+    row = Row(f"DCGAN stack, batch {b}", algorithm, b, layers)
+    return [row._replace(package="torch", peer=torch_dcgan.contestants, bars={LOOP: 1.0, CALL: 1.0})]
+
+
+def keras(dataset: data.Dataset, precision: str) -> list[Row]:
+    """The VAE of configs/vae.py:keras, 784-256-2, at two batch sizes."""
+    rows = []
+    for b, bar in ((32, 3.3), (128, 2.3)):
+        layers = [(b, 784, 256), (b, 256, 4), (b, 2, 256), (b, 256, 784)]
+        row = vae_row("keras VAE", _config("keras", precision, b, 256), layers, dataset)
+        rows.append(row._replace(package="keras", peer=keras_vae.contestants, bars={LOOP: bar}))
+    return rows
+
+
+ROWS = {"dense": dense, "conv": conv, "dcgan": dcgan, "keras": keras}

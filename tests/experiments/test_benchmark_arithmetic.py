@@ -1,0 +1,227 @@
+"""What the benchmark makes of times, checked with hand-made ones; and the FLOPs that it counts."""
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.peers.worker import Program
+from experiments.timing import growth, matrix_product, measure, memory, rows, table, turns
+from experiments.timing.flops import flops_per_step
+from experiments.timing.programs import CALL, LOOP
+from experiments.timing.row import Row
+from experiments.timing.setting import Setting
+from genlab import data
+from genlab.errors import InputError
+
+SETTING = Setting("float32", "cpu", 2, rounds=3, seconds=1.0)
+SILENT = lambda text: None
+NOTHING: Any = None  # an algorithm that is never asked
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    rng = np.random.default_rng(0)
+    split = {"x": rng.integers(0, 256, (64, 28, 28, 1), np.uint8)}
+    return data.Dataset("noise", split, split, split, 0, None)
+
+
+def clockwork(name, seconds_per_step, log=None):
+    """A program whose steps take as long as told."""
+
+    def run(num_steps):
+        if log is not None:
+            log.append((name, num_steps))
+        return num_steps * seconds_per_step
+
+    return Program(name, run, 1.5, 3 << 20, "told", name)
+
+
+def test_flops_are_those_of_the_compiled_products(dataset):
+    """The compiler's own count of a dense step's products: forward, and the gradients of weights and inputs."""
+    layers = rows.dense(dataset, "float32")[0].layers
+
+    def network(weights, x):
+        mean, _ = jnp.split(jnp.dot(jnp.dot(x, weights[0]), weights[1]), 2, axis=1)
+        return jnp.dot(jnp.dot(mean, weights[2]), weights[3])
+
+    weights = [jnp.ones((inputs, outputs)) for _, inputs, outputs in layers]
+    x = jnp.ones(layers[0][:2])
+    y, g = jnp.ones((layers[0][0], 784)), lambda w, x, y: jax.vjp(lambda w: network(w, x), w)[1](y)
+    text = jax.jit(g).lower(weights, x, y).as_text()
+    assert text.count("stablehlo.dot_general") == 3 * 4 - 1 - 1  # the last output is not needed for its gradients
+    last = 2 * 128 * 400 * 784
+    cost = jax.jit(g).lower(weights, x, y).compile().cost_analysis()
+    assert cost and cost["flops"] == pytest.approx(flops_per_step(layers) - last, rel=0.01)
+
+
+def kernels(algorithm):
+    state = jax.eval_shape(algorithm.init, jax.random.key(0), {"x": jnp.zeros((2, 28, 28, 1))})
+    (player,) = state.players.values()
+    return sorted(leaf.size for leaf in jax.tree.leaves(player.params) if leaf.ndim > 1)
+
+
+@pytest.mark.parametrize("name", list(rows.ROWS))
+def test_the_layers_of_a_row_are_those_of_its_parameters(dataset, name):
+    """A kernel has as many numbers as its product has inputs times outputs."""
+    for row in rows.ROWS[name](dataset, "float32"):
+        assert kernels(row.algorithm) == sorted(inputs * outputs for _, inputs, outputs in row.layers)
+
+
+@pytest.mark.parametrize("network", list(growth.NETWORKS))
+def test_the_layers_of_a_sweep_are_those_of_its_parameters(dataset, network):
+    asked = {"batch_sizes": [4, 8], "widths": [16, 48], "populations": [], "devices": []}
+    batches, widths = growth.sweeps(network, asked, 32, dataset, SETTING)
+    for point in (*batches.points, *widths.points):
+        assert kernels(point.row.algorithm) == sorted(inputs * outputs for _, inputs, outputs in point.row.layers)
+    small, large = (flops_per_step(point.row.layers) for point in batches.points)
+    assert large == 2 * small
+    assert [point.row.batch_size for point in batches.points] == [4, 8]
+    assert [point.row.batch_size for point in widths.points] == [32, 32]
+
+
+def test_the_machines_products_are_all_computed_at_every_step(monkeypatch):
+    """In the compiler's own words: as many products as documented, and none of them before or after the loop."""
+    compiled, compiles = [], jax.stages.Lowered.compile
+    monkeypatch.setattr(
+        jax.stages.Lowered,
+        "compile",
+        lambda *given, **options: compiled.append(compiles(*given, **options)) or compiled[-1],
+    )
+    matrix_product.of_layers([(64, 256, 256), (64, 256, 256)])
+    program = compiled[-1].as_text()
+    computations = dict(re.findall(r"^(?:ENTRY )?%?([\w.\-]+) [^\n]*\{\n(.*?)^\}", program, re.MULTILINE | re.DOTALL))
+    entry = re.search(r"^ENTRY %?([\w.\-]+)", program, re.MULTILINE)
+    loop = re.search(r"while\(.*body=%?([\w.\-]+)", program)
+    assert entry and loop and program.count(" while(") == 1
+    body = loop[1]
+
+    def products(name):
+        """In a computation and all it calls, but for the loop."""
+        calls = [called for called in re.findall(r"%?([\w.\-]+)", computations[name]) if called in computations]
+        own = len(re.findall(r" dot\(|custom-call\(.*(?:matmul|gemm)", computations[name]))
+        return own + sum(products(called) for called in calls if called not in (name, body))
+
+    assert products(body) == 2 + 3  # the first layer does without the gradient of its input
+    assert products(entry[1]) == 0
+
+
+def test_turns_are_as_long_as_asked_and_go_round():
+    log = []
+    measured = turns.take_turns([clockwork("a", 0.01, log), clockwork("b", 0.25, log)], SETTING, SILENT)
+    assert log[-6:] == [("a", 100), ("b", 4)] * 3
+    assert measured == [
+        {"steps": 100, "seconds_per_step": [pytest.approx(0.01)] * 3},
+        {"steps": 4, "seconds_per_step": [pytest.approx(0.25)] * 3},
+    ]
+
+
+def test_ratios_are_of_the_same_round():
+    # a machine that slows down by 4: the medians' quotient is 2 all the same
+    assert turns.ratios([2.0, 4.0, 8.0], [1.0, 2.0, 4.0]) == [2.0, 2.0, 2.0]
+    with pytest.raises(ValueError):
+        turns.ratios([1.0], [1.0, 2.0])
+
+
+TIMES = {LOOP: [0.01, 0.02], "eager": [0.02, 0.06], "compiled": [0.005, 0.01], CALL: [0.02, 0.02]}
+COMPARED = measure.compare(TIMES, ["eager", "compiled"], 1000, {"square": [200e3, 100e3]}, {LOOP: 2.6}, 0.45)
+
+
+def test_our_programs_stand_beside_every_peer_and_our_loop_beside_products():
+    found = {(ratio["program"], ratio["beside"]): ratio for ratio in COMPARED}
+    assert len(found) == 5
+    assert found[LOOP, "eager"]["values"] == pytest.approx([2.0, 3.0])
+    assert found[LOOP, "compiled"]["values"] == pytest.approx([0.5, 0.5])
+    assert found[CALL, "eager"]["values"] == pytest.approx([1.0, 3.0])
+    assert found[LOOP, "square"]["values"] == pytest.approx([0.5, 0.5])  # 100 and 50 kFLOP/s
+    assert {key: ratio["bar"] for key, ratio in found.items() if ratio["bar"]} == {
+        (LOOP, "eager"): 2.6,
+        (LOOP, "square"): 0.45,
+    }
+
+
+def test_the_median_decides():
+    assert table.verdict([1.0, 2.0, 9.0], 2.0) == "met"
+    assert table.verdict([1.0, 1.9, 9.0], 2.0) == "MISSED"
+    assert table.verdict([1.0], None) == ""
+
+
+def test_the_tables_say_what_was_measured():
+    timed = {"steps": 5, "seconds_per_step": [0.002, 0.004, 0.003]}
+    program = measure.describe(clockwork("quick", 1.0), timed, 30, 6_000_000, {"square": [12e9, 3e9, 8e9]})
+    assert program["examples_per_second"] == pytest.approx(10_000)
+    assert program["flops_per_second"] == pytest.approx(2e9)
+    assert program["product_fractions"]["square"] == pytest.approx([0.25, 0.5, 0.25])
+    result = {
+        "title": "small", "flops_per_step": 6_000_000, "product_flops_per_second": {"square": [12e9, 3e9, 8e9]},
+        "left_out": ["torch.compile is left out"], "programs": [program], "ratios": COMPARED,
+    }  # fmt: skip
+    text = table.report([result], [])
+    assert "| small | quick | 3.00 | 2.00-4.00 | 10,000 | 6.00 | 1.5 | 3 | 0.006 | 2 | 25% |" in text
+    assert f"| small | {LOOP} | eager | 2.50 | 2.00-3.00 | 2.60 | MISSED |" in text
+    assert f"| small | {LOOP} | square | 50.0% | 50.0%-50.0% | 45.0% | met |" in text
+    assert "small: torch.compile is left out" in text and "small: square 8 GFLOP/s" in text
+
+
+def swept(monkeypatch, points, power=1, platform="cpu"):
+    monkeypatch.setattr(matrix_product, "square", lambda size, dtype: clockwork("square", 0.5))
+    sweep = growth.Sweep("axis", "title", points, power)
+    return growth.measure_growth(sweep, SETTING._replace(platform=platform), SILENT)
+
+
+def test_cost_grows_relative_to_the_first_value(monkeypatch):
+    row = lambda b: Row("", NOTHING, b, [(b, 10, 10)])
+    points = [growth.Point(b, row(b), lambda s=s: clockwork("ours", s)) for b, s in ((8, 0.1), (16, 0.15), (64, 0.8))]
+    record = swept(monkeypatch, points)
+    found = record["points"]
+    assert [point["cost"] for point in found] == [pytest.approx([c] * 3) for c in (1.0, 1.5, 8.0)]
+    assert [point["proportional_cost"] for point in found] == [1.0, 2.0, 8.0]
+    assert [point["examples_per_second"] for point in found] == pytest.approx([80, 16 / 0.15, 80])
+    # 2 * (3 - 1) * 64 * 100 FLOPs in 0.8 s, beside 2 * 2048^3 in 0.5 s
+    assert found[2]["product_fractions"]["square"] == pytest.approx([4 * 64 * 100 / 0.8 / (4 * 2048**3)] * 3)
+    lines = table.growth_table(record).splitlines()
+    assert lines[-1].startswith("| 64 | 800.00 | 800.00-800.00 | 8.00 | 8.00 | 80 |")
+
+
+def test_members_and_devices_are_counted(monkeypatch):
+    row = Row("", NOTHING, 8, [(8, 10, 10)])
+    one, four = growth.Point(1, row, lambda: clockwork("ours", 1.0)), growth.Point(4, row, lambda: clockwork("ours", 1))
+    crowd = swept(monkeypatch, [one, four._replace(members=4)])["points"]
+    assert [point["flops_per_step"] for point in crowd] == [3200, 12_800]
+    assert [point["examples_per_second"] for point in crowd] == [8, 32]
+    shared = swept(monkeypatch, [one, four._replace(processors=4)], power=-1)["points"]
+    assert [point["proportional_cost"] for point in shared] == [1, 0.25]
+    ratio = shared[0]["product_fractions"]["square"][0] / shared[1]["product_fractions"]["square"][0]
+    assert ratio == pytest.approx(4)  # the same work, on four devices' worth of products
+
+
+def test_a_sweep_is_made_for_every_list_that_has_values(dataset):
+    asked = {"batch_sizes": [], "widths": [8], "populations": [1, 2], "devices": [1, 4]}
+    found = growth.sweeps("dense", asked, 32, dataset, SETTING)
+    assert [sweep.axis for sweep in found] == ["width", "members, vmap", "members, loop", "devices"]
+    assert [point.members for point in found[1].points] == [1, 2]
+    assert [point.processors for point in found[3].points] == [1, 1]  # a CPU's devices share its cores
+    found = growth.sweeps("dense", asked, 32, dataset, SETTING._replace(platform="gpu"))
+    assert [sweep.axis for sweep in found] == ["width", "members, vmap", "devices"]
+    assert [point.processors for point in found[2].points] == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [({"batch_sizes": [65]}, "65: there are 64 examples"), ({"devices": [1, 3]}, "does not divide among 3 devices")],
+)
+def test_sweeps_that_cannot_be_are_refused(dataset, change, complaint):
+    asked = {"batch_sizes": [], "widths": [], "populations": [], "devices": []} | change
+    with pytest.raises(InputError, match=complaint):
+        growth.sweeps("dense", asked, 32, dataset, SETTING)
+
+
+def test_a_devices_count_tells_of_the_program_that_raised_its_peak():
+    before = {"bytes_in_use": 100, "peak_bytes_in_use": 150}
+    # 40 of the 100 are its own arguments; at its peak all was 180, of which others held 60
+    assert memory.by_device(before, {"bytes_in_use": 100, "peak_bytes_in_use": 180}, 40) == 120
+    assert memory.by_device(before, {"bytes_in_use": 100, "peak_bytes_in_use": 150}, 40) is None
+    assert memory.by_device(None, None, 40) is None
