@@ -24,7 +24,7 @@ from experiments.timing.setting import Setting, choose_platform, count_cores
 from genlab.errors import InputError
 
 WHAT = flags.DEFINE_list("rows", list(ROWS), "What is measured beside others; may be empty where a sweep is asked for.")
-ROUNDS = flags.DEFINE_integer("rounds", 7, "How often each program has its turn.", lower_bound=1)
+ROUNDS = flags.DEFINE_integer("rounds", 5, "How often each program has its turn.", lower_bound=1)
 SECONDS = flags.DEFINE_float("seconds", 0.5, "Length of a turn.", lower_bound=0.001)
 PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "Of the networks, ours and theirs.")
 PLATFORM = flags.DEFINE_enum("platform", None, ["cpu", "gpu"], "Of the device; by default what jax picks.")

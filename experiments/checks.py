@@ -3,8 +3,8 @@
 import functools
 from typing import Any
 
-import jax
 import ml_collections
+from jax.core import Tracer
 
 from genlab.errors import InputError
 from genlab.training import writers
@@ -44,7 +44,7 @@ def positive(config: ml_collections.ConfigDict, *names: str) -> None:
 
 def known(value: Any) -> tuple[Any, ...]:
     """The numbers of a field; none of one that is traced, whose values were checked before, member by member."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return ()
     return value if isinstance(value, tuple) else (value,)
 

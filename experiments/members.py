@@ -7,6 +7,7 @@
 
 import difflib
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from experiments.checks import field
 from experiments.launch import fields
 from genlab.errors import InputError
 
+MOST = 10_000  # members; each has a config and an algorithm of its own
 MAY_DIFFER = ("seed", "ema_decay", "model", "optimizer")  # fields, and blocks of fields, that the algorithm is made of
 
 
@@ -41,6 +43,8 @@ def member_fields(config: ml_collections.ConfigDict) -> list[dict[str, Any]]:
         for value in values:
             if isinstance(value, bool) or not isinstance(value, (int, float) if isinstance(present, float) else int):
                 raise InputError(f"population: {value!r} is no value of {name}, of type {type(present).__name__}")
+    if math.prod(map(len, lists.values())) > MOST:
+        raise InputError(f"population: the lists combine to more than {MOST} members")
     combinations = itertools.product(*lists.values()) if lists else []
     return [
         {name: type(field(config, name))(value) for name, value in zip(lists, values, strict=True)}
@@ -54,8 +58,8 @@ def value_lists(config: ml_collections.ConfigDict) -> dict[str, tuple[Any, ...]]
     if population is None:
         return {}
     if isinstance(population, int) and not isinstance(population, bool):
-        if population < 1:
-            raise InputError(f"population is {population}; it must be at least 1")
+        if not 1 <= population <= MOST:
+            raise InputError(f"population is {population}; it must be at least 1 and at most {MOST}")
         return {"seed": tuple(range(config.seed, config.seed + population))}
     if isinstance(population, Mapping):
         lists = {name: tuple(values) if isinstance(values, tuple | list) else (values,)
@@ -64,6 +68,8 @@ def value_lists(config: ml_collections.ConfigDict) -> dict[str, tuple[Any, ...]]
         lists = {}
         for part in population.split():
             name, _, values = part.partition("=")
+            if name in lists:
+                raise InputError(f"population: {name} is listed twice")
             lists[name] = tuple(number(value) for value in values.split(","))
     else:
         lists = {}

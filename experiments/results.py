@@ -18,6 +18,8 @@ from genlab.training import display, workdir, writers
 from genlab.training.loop import DivergedError
 
 BLOCKS = ("generation", "representation", "density")
+NOT_SOLO = ("config.population", "config.population_mode", "workdir",
+            "distributed", "coordinator", "num_processes", "process_id")  # fmt: skip
 
 
 def as_trained(config: ml_collections.ConfigDict, split: data.Split) -> data.Split:
@@ -27,8 +29,8 @@ def as_trained(config: ml_collections.ConfigDict, split: data.Split) -> data.Spl
 
 def leave(
     launch: Launch, assembly: Assembly, dataset: data.Dataset, states: list[State], failures: list[str | None]
-) -> None:
-    """Writes all of it, and says where it lies and what was measured.
+) -> int:
+    """Writes all of it, says where it lies and what was measured, and gives 0.
 
     Args:
         launch: of the run.
@@ -53,6 +55,7 @@ def leave(
     for block in BLOCKS:
         for name, number in (card[block] or {}).items():
             print(f"{block:15} {name:24} {format_number(number)}")
+    return 0
 
 
 def leave_model(
@@ -178,7 +181,14 @@ def of_member(record: dict[str, Any], number: int) -> dict[str, Any]:
 
 def solo_command(launch: Launch, member: Member) -> str:
     """The command line that trains a member alone."""
-    words = [word for word in shlex.split(launch.command) if not word.startswith(("--config.population", "--workdir"))]
+    words, rest = [], iter(shlex.split(launch.command))
+    for word in rest:
+        name, equals, _ = word.lstrip("-").partition("=")
+        if word.startswith("-") and name in NOT_SOLO:
+            if not equals and name != "distributed":
+                next(rest, None)  # its value, after a space
+        else:
+            words.append(word)
     return shlex.join([*words, *(f"--config.{name}={value}" for name, value in member.fields.items())])
 
 

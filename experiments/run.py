@@ -39,6 +39,7 @@ def run(launch: Launch, build: Build) -> None:
     enable_compilation_cache()
     config = launch.config
     check(config)
+    processes.check_alike(config.to_json_best_effort(), "the config")
     dataset = data.load(
         config.data.name,
         data_dir=config.data.data_dir,
@@ -47,15 +48,21 @@ def run(launch: Launch, build: Build) -> None:
     )
     assembly = assemble(config, dataset, build)
     try:
-        with workdir.locked(launch.workdir) if processes.is_main() else contextlib.nullcontext():
-            workdir.check_claim(launch.workdir, as_json(config), free=FREE)
+        with contextlib.ExitStack() as held:
+            processes.on_main(lambda: enter(launch, held))  # where process 0 cannot, all end at once
             final = train(launch, assembly, dataset)
             failures = loop.failures(final)
             states = [assembly.state(final, number) for number in range(len(assembly.members))]
-            if processes.is_main():
-                results.leave(launch, assembly, dataset, states, failures)
+            processes.on_main(lambda: results.leave(launch, assembly, dataset, states, failures))
     finally:
         assembly.close()
+
+
+def enter(launch: Launch, held: contextlib.ExitStack) -> int:
+    """Locks the workdir for as long as it is `held`; InputError if another process has it, or another config."""
+    held.enter_context(workdir.locked(launch.workdir))
+    workdir.check_claim(launch.workdir, as_json(launch.config), free=FREE)
+    return 0
 
 
 def as_json(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import re
 import socket
 import sys
 import threading
+import zlib
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -151,6 +152,13 @@ def largest(value: int) -> int:
     return int(np.max(multihost_utils.process_allgather(np.int32(value))))
 
 
+def check_alike(text: str, what: str) -> None:
+    """Raises InputError, on every process, unless all were given the same text: their programs would not meet."""
+    here = zlib.crc32(text.encode()) >> 1  # 31 bits
+    if largest(int(here != from_main(here))):
+        raise InputError(f"{what} is not the same for all processes; give all of them the same command line")
+
+
 def on_main(function: Callable[[], int]) -> int:
     """What `function` gives on process 0, where alone it is called; every process calls this.
 
@@ -163,6 +171,7 @@ def on_main(function: Callable[[], int]) -> int:
             value = function()
         except Exception as error:
             failure = error
+    everyone_waits("for process 0")  # which may take hours, and a collective may not
     value = from_main(value)
     if failure is not None:
         raise failure
