@@ -41,7 +41,8 @@ def member_fields(config: ml_collections.ConfigDict) -> list[dict[str, Any]]:
         if isinstance(present, bool) or not isinstance(present, int | float):
             raise InputError(f"population: {name} is {present!r}, not a number; give each value a run of its own")
         for value in values:
-            if isinstance(value, bool) or not isinstance(value, (int, float) if isinstance(present, float) else int):
+            kinds = (int, float) if isinstance(present, float) else int
+            if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
                 raise InputError(f"population: {value!r} is no value of {name}, of type {type(present).__name__}")
     if math.prod(map(len, lists.values())) > MOST:
         raise InputError(f"population: the lists combine to more than {MOST} members")
@@ -58,22 +59,18 @@ def value_lists(config: ml_collections.ConfigDict) -> dict[str, tuple[Any, ...]]
     if population is None:
         return {}
     if isinstance(population, int) and not isinstance(population, bool):
-        if not 1 <= population <= MOST:
-            raise InputError(f"population is {population}; it must be at least 1 and at most {MOST}")
+        if population < 1:
+            raise InputError(f"population is {population}; it must be at least 1")
+        if population > MOST:
+            raise InputError(f"population is {population}; it must be at most {MOST}")
         return {"seed": tuple(range(config.seed, config.seed + population))}
-    if isinstance(population, Mapping):
-        lists = {name: tuple(values) if isinstance(values, tuple | list) else (values,)
-                 for name, values in population.items()}  # fmt: skip
-    elif isinstance(population, str):
-        lists = {}
-        for part in population.split():
-            name, _, values = part.partition("=")
-            if name in lists:
-                raise InputError(f"population: {name} is listed twice")
-            lists[name] = tuple(number(value) for value in values.split(","))
-    else:
-        lists = {}
-    if not lists or not all(lists.values()):
+    lists: dict[str, tuple[Any, ...]] = {}
+    for part in population.split() if isinstance(population, str) else ():
+        name, _, values = part.partition("=")
+        if name in lists:
+            raise InputError(f"population: {name} is listed twice")
+        lists[name] = tuple(number(value) for value in values.split(","))
+    if not lists:
         raise InputError(
             f"population is {population!r}; give a number of seeds, or lists of values such as "
             "'optimizer.learning_rate=1e-4,1e-3 seed=0,1'"

@@ -106,9 +106,15 @@ def test_members_differ_by_every_combination_the_last_name_fastest():
     ("value", "message"),
     [
         (0, "population is 0; it must be at least 1"),
+        (10**9, "population is 1000000000; it must be at most 10000"),
+        (
+            "seed=" + ",".join(map(str, range(101))) + " model.latent_dim=" + ",".join(map(str, range(1, 101))),
+            "combine",
+        ),
         (True, "give a number of seeds, or lists of values"),
         ("", "give a number of seeds, or lists of values"),
         (1.5, "give a number of seeds, or lists of values"),
+        ({"seed": (0, 1)}, "give a number of seeds, or lists of values"),
         ("beta=1,2", r"no field 'beta'; did you mean model.beta\?"),
         ("model.betta=1,2", r"no field 'model.betta'; did you mean model.beta\?"),
         ("batch_size=16,32", "batch_size is the same for all members"),

@@ -224,3 +224,15 @@ def test_a_config_that_two_cannot_have_is_one_line_of_each(start, tmp_path, chan
     assert [each.code for each in done] == [2, 2]
     assert [complaints(each.err) for each in done] == [[f"error: {message}"]] * 2
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_two_that_were_given_different_configs_do_not_start(start, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = [f"--coordinator=127.0.0.1:{listener.getsockname()[1]}", "--num_processes=2"]
+    seeds = ({"seed": 0}, {"seed": 1})
+    arguments = [tiny(tmp_path / "run", **SHARED | {"devices": 0} | seed) for seed in seeds]
+    processes = [start(*arguments[k], *address, f"--process_id={k}") for k in (0, 1)]
+    done = [process.finish(60) for process in processes]
+    assert [each.code for each in done] == [2, 2]
+    message = "the config is not the same for all processes; give all of them the same command line"
+    assert [complaints(each.err) for each in done] == [[f"error: {message}"]] * 2
