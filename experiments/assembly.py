@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import ml_collections
-import numpy as np
 
 from experiments.checks import check, choose
 from experiments.members import member_fields, with_fields
@@ -47,7 +46,7 @@ class Assembly(NamedTuple):
         batches: what the loop reads; of a population with a leading axis of members.
         start: () -> the progress before the first step.
         compile_steps: (directory, progress) -> the compiled call.
-        state: (progress, number of a member) -> its State, of one device or the host; every process must ask.
+        states: progress -> the members' States, of one device or the host; every process must ask.
         close: () -> None, ends reading.
     """
 
@@ -56,7 +55,7 @@ class Assembly(NamedTuple):
     batches: loop.Batches
     start: Callable[[], loop.Progress]
     compile_steps: Callable[[pathlib.Path, loop.Progress], Call]
-    state: Callable[[loop.Progress, int], State]
+    states: Callable[[loop.Progress], list[State]]
     close: Callable[[], None]
 
 
@@ -98,7 +97,7 @@ def assemble_solo(config: ml_collections.ConfigDict, dataset: data.Dataset, buil
         batches,
         lambda: loop.start(algorithm, batches, key_init, everywhere),
         lambda directory, now: loop.compile_steps(algorithm, batches, key_train, everywhere),
-        lambda now, number: devices.on_one(now.state),
+        lambda now: [devices.on_one(now.state)],
         feed.close,
     )
 
@@ -122,13 +121,15 @@ def assemble_population(
     keys_init, keys_train = (jax.numpy.stack([each[i] for each in keys]) for i in (0, 1))
 
     # one copy of the data on the devices, and one feed a seed of this process's members
-    placed = functools.cache(lambda: devices.put(in_memory(dataset.train), devices.on_all(mesh)))
+    placed = functools.cache(lambda: devices.put(dict(dataset.train), devices.on_all(mesh)))
     feeds = {}
     k, n = devices.process_part(mesh)
     here = configs[k * len(configs) // n : (k + 1) * len(configs) // n]
     for own in here:
         if own.seed not in feeds:
-            feeds[own.seed] = open_feed(config, dataset, own.seed, (0, 1), lambda columns: placed())
+            feeds[own.seed] = open_feed(
+                config, dataset, own.seed, (0, 1), lambda columns: placed(), len({own.seed for own in here})
+            )
     feed = data.stack_feeds([feeds[own.seed] for own in here])
     batches = loop.Batches(
         feed.arrays,
@@ -151,13 +152,17 @@ def assemble_population(
             workdir.write_text(directory / MODE_FILE, json.dumps(found) + "\n")
         return calls[mode]
 
+    def states(now: loop.Progress) -> list[State]:
+        together = devices.to_host(now.state)  # once: between processes it is a gathering of all members
+        return [population.member(together, number) for number in range(len(everyone))]
+
     return Assembly(
         everyone,
         make,
         batches,
         lambda: population.start(crowd, batches, keys_init, mesh),
         compile_steps,
-        lambda now, number: population.member(devices.to_host(now.state), number),
+        states,
         feed.close,
     )
 
@@ -166,7 +171,7 @@ def modes(directory: pathlib.Path, config: ml_collections.ConfigDict) -> tuple[p
     """How the population may be computed: as it was before, as the config says, on a CPU as turns out to be faster."""
     automatic = population.MODES if jax.default_backend() == "cpu" else ("vmap",)
     found = automatic if config.population_mode == "auto" else (config.population_mode,)
-    if (directory / MODE_FILE).exists():  # a resumed run computes as it began, to the bit
+    if (directory / MODE_FILE).exists() and len(automatic) > 1:  # a resumed run computes as it began, to the bit
         found = (json.loads((directory / MODE_FILE).read_text())["mode"],)
     choices = [*((mode,) for mode in population.MODES), population.MODES]
     return choices[processes.from_main(choices.index(found))]
@@ -177,16 +182,12 @@ def open_feed(
     dataset: data.Dataset,
     seed: int,
     shard: tuple[int, int],
-    put: Callable[[Mapping[str, np.ndarray]], Any],
+    put: Callable[[Mapping[str, Any]], Any],
+    num_feeds: int = 1,
 ) -> data.Feed:
-    """Batches of the training split, from the devices or from a stream."""
+    """Batches of the training split, from the devices or from a stream, one of `num_feeds` that share the memory."""
     open_as = choose("data.placement", config.data.placement, {
         "device": lambda: data.device_feed(dataset.train, config.batch_size, seed, shard, put),
-        "stream": lambda: data.stream_feed(dataset.train, config.batch_size, seed, shard=shard),
+        "stream": lambda: data.stream_feed(dataset.train, config.batch_size, seed, shard=shard, num_feeds=num_feeds),
     })  # fmt: skip
     return open_as()
-
-
-def in_memory(split: data.Split) -> dict[str, np.ndarray]:
-    """All of a split's columns."""
-    return {name: np.asarray(column) for name, column in split.items()}

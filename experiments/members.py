@@ -18,7 +18,7 @@ from experiments.launch import fields
 from genlab.errors import InputError
 
 MOST = 10_000  # members; each has a config and an algorithm of its own
-MAY_DIFFER = ("seed", "ema_decay", "model", "optimizer")  # fields, and blocks of fields, that the algorithm is made of
+MAY_DIFFER = ("seed", "model", "optimizer")  # fields, and blocks of fields, that the algorithm is made of
 
 
 def member_fields(config: ml_collections.ConfigDict) -> list[dict[str, Any]]:

@@ -116,7 +116,7 @@ def leave_population(
     records = writers.read_jsonl(directory / "metrics.jsonl")
     found, entries = [], []
     for number, (member, state, failure) in enumerate(zip(assembly.members, states, failures, strict=True)):
-        differs = ", ".join(f"{name}={value:g}" for name, value in member.fields.items())
+        differs = ", ".join(f"{name}={value}" for name, value in member.fields.items())
         entries.append({**member.fields, "failure": failure})
         if failure:
             print(f"member {number} ({differs}) failed at {failure}; it is not evaluated", flush=True)
@@ -182,14 +182,17 @@ def of_member(record: dict[str, Any], number: int) -> dict[str, Any]:
 def solo_command(launch: Launch, member: Member) -> str:
     """The command line that trains a member alone."""
     words, rest = [], iter(shlex.split(launch.command))
+    fields = {"population": None, **member.fields}  # a recipe may have one
     for word in rest:
         name, equals, _ = word.lstrip("-").partition("=")
         if word.startswith("-") and name in NOT_SOLO:
+            if name == "config.population":
+                fields.pop("population", None)
             if not equals and name != "distributed":
                 next(rest, None)  # its value, after a space
         else:
             words.append(word)
-    return shlex.join([*words, *(f"--config.{name}={value}" for name, value in member.fields.items())])
+    return shlex.join([*words, *(f"--config.{name}={value}" for name, value in fields.items())])
 
 
 def mode_of(directory: pathlib.Path, config: ml_collections.ConfigDict) -> dict[str, Any]:

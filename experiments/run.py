@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from absl import logging
@@ -52,7 +53,7 @@ def run(launch: Launch, build: Build) -> None:
             processes.on_main(lambda: enter(launch, held))  # where process 0 cannot, all end at once
             final = train(launch, assembly, dataset)
             failures = loop.failures(final)
-            states = [assembly.state(final, number) for number in range(len(assembly.members))]
+            states = assembly.states(final)
             processes.on_main(lambda: results.leave(launch, assembly, dataset, states, failures))
     finally:
         assembly.close()
@@ -93,8 +94,8 @@ def train(launch: Launch, assembly: Assembly, dataset: data.Dataset) -> loop.Pro
                       flush=True)  # fmt: skip
             if step >= config.num_steps:
                 return now
-        steps = assembly.compile_steps(directory, now)
         log, actions = observers(launch, assembly, dataset, restored[0] if restored else 0, cleanup)
+        steps = assembly.compile_steps(directory, now)
         with interruption.deferred_signals() as received:
             now = loop.fit(
                 steps,
@@ -138,7 +139,8 @@ def observers(
 
     def log(step: int, means: dict[str, np.ndarray]) -> None:
         numbers = {name: finite_or_none(value) for name, value in means.items()}
-        for number in {i for row in numbers.values() if is_population for i, x in enumerate(row) if x is None} - failed:
+        gone = {i for row in numbers.values() if is_population for i, x in enumerate(row) if x is None}
+        for number in gone - failed if processes.is_main() else ():
             logging.warning("member %d is no longer finite at step %d; the others go on", number, step)
             failed.add(number)
         write(step, "train", {**numbers, "seconds": time.monotonic() - began})
@@ -158,12 +160,14 @@ def observers(
     def draw(step: int, states: list[State]) -> None:
         from genlab.evaluation import pictures
 
+        if not all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(states[0].players)):
+            return  # of a member that failed there is no picture
         algorithm, key = members[0].algorithm, run_keys(members[0].config.seed)[3]
         pictures.draw_samples_over_time(directory / "figures", algorithm, states[0], dataset.test, data.prepare, key)
 
     def on_main(name: str, act: Callable[[int, list[State]], None], every: int) -> loop.Action:
         def run(step: int, now: loop.Progress) -> None:
-            states = [assembly.state(now, number) for number in range(len(members))]
+            states = assembly.states(now)
             if processes.is_main():
                 act(step, states)
             processes.everyone_waits(f"{name} at step {step}")

@@ -58,7 +58,10 @@ def in_population(row: Row, dataset: data.Dataset, num_members: int, mode: popul
         num_members: in one program on one device.
         mode: see genlab.training.population.
     """
-    feed = data.stack_feeds([data.device_feed(dataset.train, row.batch_size, seed=i) for i in range(num_members)])
+    arrays = jax.device_put(dict(dataset.train))  # one copy for all
+    feed = data.stack_feeds([
+        data.device_feed(dataset.train, row.batch_size, seed=i, put=lambda columns: arrays) for i in range(num_members)
+    ])  # fmt: skip
     batches = loop.Batches(feed.arrays, feed.read, feed.select, _prepare(row))
     keys_init, keys_train = (jax.random.split(key, num_members) for key in jax.random.split(jax.random.key(0)))
     members = population.population(lambda hparams: row.algorithm, {})

@@ -41,23 +41,27 @@ class Feed(NamedTuple):
     close: Callable[[], None]
 
 
-@functools.lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, num_examples: int) -> np.ndarray:
-    rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-    permutation = rng.permutation(num_examples).astype(np.int32)
-    permutation.flags.writeable = False
-    return permutation
+def _order(seed: int, num_examples: int) -> Callable[[int, int], np.ndarray]:
+    """(first, last) -> i32[last - first], the examples at these positions of the endless sequence.
 
+    Epochs in use are kept with the function, so that the seeds of a population do not drive out each other's.
+    """
 
-def _indices(seed: int, first: int, last: int, num_examples: int) -> np.ndarray:
-    """i32[last - first], the examples at these positions of the endless sequence."""
-    pieces = [np.empty(0, np.int32)]
-    while first < last:
-        epoch, offset = divmod(first, num_examples)
-        piece = _permutation(seed, epoch, num_examples)[offset : offset + last - first]
-        pieces.append(piece)
-        first += len(piece)
-    return np.concatenate(pieces)
+    @functools.lru_cache(maxsize=4)
+    def permutation(epoch: int) -> np.ndarray:
+        rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+        return rng.permutation(num_examples).astype(np.int32)
+
+    def indices(first: int, last: int) -> np.ndarray:
+        pieces = [np.empty(0, np.int32)]
+        while first < last:
+            epoch, offset = divmod(first, num_examples)
+            piece = permutation(epoch)[offset : offset + last - first]
+            pieces.append(piece)
+            first += len(piece)
+        return np.concatenate(pieces)  # a copy
+
+    return indices
 
 
 def batch_indices(seed: int, step: int, batch_size: int, num_examples: int) -> np.ndarray:
@@ -72,7 +76,7 @@ def batch_indices(seed: int, step: int, batch_size: int, num_examples: int) -> n
     Returns:
         i32[B], in [0, num_examples).
     """
-    return _indices(seed, step * batch_size, (step + 1) * batch_size, num_examples)
+    return _order(seed, num_examples)(step * batch_size, (step + 1) * batch_size)
 
 
 def device_feed(
@@ -80,7 +84,7 @@ def device_feed(
     batch_size: int,
     seed: int,
     shard: tuple[int, int] = (0, 1),
-    put: Callable[[PyTree], PyTree] = jax.device_put,
+    put: Callable[[PyTree], PyTree] = lambda columns: jax.device_put(jax.tree.map(np.asarray, columns)),
 ) -> Feed:
     """Batches gathered on the device from the whole split; the host sends nothing but indices.
 
@@ -89,13 +93,14 @@ def device_feed(
         batch_size: B, of the whole batch.
         seed: of the order.
         shard: (k, n), for one process of n: `read` gives its k-th contiguous part of every batch, B / n examples.
-        put: host columns -> columns on the device, or on every device of several.
+        put: columns -> columns on the device, or on every device of several.
 
     Raises:
         InputError: B is not in [1, N], n does not divide it, or the split takes more than half of the memory there is.
     """
     part = _part(batch_size, shard)
     num_examples = _check(split, batch_size)
+    order = _order(seed, num_examples)
     size, memory = sum(column.nbytes for column in split.values()), _memory()
     if 2 * size > memory:
         raise InputError(
@@ -105,7 +110,7 @@ def device_feed(
 
     def read(first_step: int, num: int, capacity: int) -> np.ndarray:
         index = np.zeros((capacity, batch_size // shard[1]), np.int32)
-        rows = _indices(seed, first_step * batch_size, (first_step + num) * batch_size, num_examples)
+        rows = order(first_step * batch_size, (first_step + num) * batch_size)
         index[:num] = rows.reshape(num, batch_size)[:, part]
         return index
 
@@ -113,12 +118,11 @@ def device_feed(
         rows = jax.lax.dynamic_index_in_dim(index, i, keepdims=False)
         return jax.tree.map(lambda column: column.at[rows].get(mode="promise_in_bounds"), arrays)
 
-    arrays = put({name: np.asarray(column) for name, column in split.items()})
-    return Feed(arrays, read, select, close=lambda: None)
+    return Feed(put(dict(split)), read, select, close=lambda: None)
 
 
 def stream_feed(
-    split: Split, batch_size: int, seed: int, num_threads: int = 2, shard: tuple[int, int] = (0, 1)
+    split: Split, batch_size: int, seed: int, num_threads: int = 2, shard: tuple[int, int] = (0, 1), num_feeds: int = 1
 ) -> Feed:
     """Batches read on the host, ahead of need, by grain's threads; for splits that do not fit on the device.
 
@@ -129,6 +133,7 @@ def stream_feed(
         num_threads: that read.
         shard: (k, n), for one process of n: its k-th contiguous part of every batch, B / n examples, is all that is
             read.
+        num_feeds: that share the memory for batches read ahead.
 
     Raises:
         InputError: B is not in [1, N], or n does not divide it.
@@ -137,6 +142,7 @@ def stream_feed(
 
     num_examples = _check(split, batch_size)
     part, size = _part(batch_size, shard), batch_size // shard[1]
+    order = _order(seed, num_examples)
 
     class Batches:
         """Random access by step."""
@@ -145,7 +151,7 @@ def stream_feed(
             return np.iinfo(np.int64).max // batch_size  # endless
 
         def __getitem__(self, index):
-            rows = batch_indices(seed, int(index), batch_size, num_examples)[part]
+            rows = order(int(index) * batch_size, (int(index) + 1) * batch_size)[part]
             return {name: column[rows] for name, column in split.items()}
 
     batches = grain.MapDataset.source(Batches())
@@ -157,7 +163,7 @@ def stream_feed(
         if iterator is None or capacity != made_for:
             close()
             # as much as one call takes: the next call's batches are read while this one computes
-            ahead = max(num_threads, min(capacity, _AHEAD_BYTES // max(batch_bytes, 1)))
+            ahead = max(num_threads, min(capacity, _AHEAD_BYTES // num_feeds // max(batch_bytes, 1)))
             iterator = iter(batches.to_iter_dataset(grain.ReadOptions(num_threads, ahead)))
             next_step, made_for = 0, capacity
         if first_step != next_step:
@@ -194,7 +200,7 @@ def stack_feeds(feeds: Sequence[Feed]) -> Feed:
 
     def read(first_step: int, num: int, capacity: int) -> PyTree:
         reads = [feed.read(first_step, num, capacity) for feed in distinct]
-        return jax.tree.map(lambda *leaves: np.stack(leaves)[of_member], *reads)
+        return jax.tree.map(lambda *leaves: np.stack([leaves[i] for i in of_member]), *reads)
 
     def close() -> None:
         for feed in distinct:

@@ -79,12 +79,14 @@ def _panel(axes: Axes, name: str, splits: Mapping[str, Mapping[int, np.ndarray]]
         values = np.stack([np.atleast_1d(by_step[step]) for step in steps])  # [T, M]
         values[~np.isfinite(values)] = np.nan
         broken += steps[np.isnan(values).any(axis=1)].tolist()
-        mean = values.mean(axis=1)
+        num = np.isfinite(values).sum(axis=1)  # a member that failed is left out, the others go on
+        mean = np.where(num > 0, np.nansum(values, axis=1) / np.maximum(num, 1), np.nan)
         marker = "o" if len(steps) <= 12 else None
         axes.plot(steps, mean, color=_colour(split), marker=marker, ms=2.5, label=split, lw=1.1)
         drawn.append(mean)
         if values.shape[1] > 1:
-            sd = values.std(axis=1, ddof=1)
+            spread = np.nansum(np.square(values - mean[:, None]), axis=1) / np.maximum(num - 1, 1)
+            sd = np.sqrt(spread)
             axes.fill_between(steps, mean - sd, mean + sd, color=_colour(split), alpha=0.18, lw=0)
             drawn += [mean - sd, mean + sd]
     finite = np.concatenate(drawn)

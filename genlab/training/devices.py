@@ -28,7 +28,7 @@ def make_mesh(num_devices: int, axis: Literal["data", "pop"]) -> Mesh:
     Raises:
         InputError: there are not so many, or some process would have none.
     """
-    devices = jax.devices()
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))  # a slice's are not, by id
     if num_devices > len(devices):
         raise InputError(f"devices is {num_devices}; there are {len(devices)}")
     if jax.process_count() > 1 and num_devices not in (0, len(devices)):

@@ -89,7 +89,7 @@ def check_traceable(members: Population, batches: Batches) -> None:
         except (jax.errors.ConcretizationTypeError, TypeError) as error:
             raise InputError(
                 f"{name} shapes the program, so it cannot differ between members of a population; "
-                "give each value a run of its own"
+                f"give each value a run of its own ({str(error).strip().splitlines()[0][:100]})"
             ) from error
 
 

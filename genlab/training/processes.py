@@ -28,7 +28,7 @@ SHUTDOWN_SECONDS = 30  # between the ends of two interpreters
 AGAIN = "start all of them again to go on from the newest checkpoint"
 
 # what collectives of a CPU, of GPUs, and the coordinator say of it
-LOSS = r"gloo|nccl|connection (closed|reset|refused)|socket closed|coordination service|barrier|heartbeat|deadline"
+LOSS = r"gloo|nccl|connection (closed|reset) by peer|socket closed|coordination ?service|barrier|heartbeat"
 
 FAILED = -(1 << 31)  # no value that process 0 would give
 

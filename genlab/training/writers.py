@@ -1,6 +1,7 @@
 """Where metrics go: a JSON-lines file always, TensorBoard and Weights & Biases when asked.
 
-A writer is a function (step, split, metrics) -> None with a `close`.
+A writer is a function (step, split, metrics) -> None with a `close`. A metric is a number, None where it is not finite,
+or of a population a list of them.
 """
 
 import importlib.util
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 from genlab.errors import InputError
 
-Metrics = Mapping[str, float]
+Metrics = Mapping[str, float | list[float | None] | None]
 
 
 class Writer(NamedTuple):
@@ -55,8 +56,19 @@ def read_jsonl(path: pathlib.Path) -> list[dict[str, Any]]:
     return records
 
 
+def scalars(split: str, metrics: Metrics) -> dict[str, float]:
+    """split/metric -> number, of a population split/metric/member -> number; without those that are None."""
+    numbers: dict[str, float | None] = {}
+    for name, value in metrics.items():
+        if isinstance(value, list):
+            numbers |= {f"{split}/{name}/{member}": number for member, number in enumerate(value)}
+        else:
+            numbers[f"{split}/{name}"] = value
+    return {tag: number for tag, number in numbers.items() if number is not None}
+
+
 def tensorboard_writer(directory: pathlib.Path, resume_step: int) -> Writer:
-    """TensorBoard events, tags `split/metric`; events after `resume_step` are purged."""
+    """TensorBoard events, tags as in `scalars`; events after `resume_step` are purged."""
     import tensorboardX
 
     # files are named by the second: without a suffix a run resumed at once would overwrite its first events
@@ -65,8 +77,8 @@ def tensorboard_writer(directory: pathlib.Path, resume_step: int) -> Writer:
     )
 
     def write(step: int, split: str, metrics: Metrics) -> None:
-        for name, value in metrics.items():
-            events.add_scalar(f"{split}/{name}", value, step)
+        for tag, number in scalars(split, metrics).items():
+            events.add_scalar(tag, number, step)
         events.flush()
 
     return Writer(write, events.close)
@@ -84,7 +96,7 @@ def wandb_writer(directory: pathlib.Path, run_name: str, config: Mapping[str, An
     )
 
     def write(step: int, split: str, metrics: Metrics) -> None:
-        run.log({f"{split}/{name}": value for name, value in metrics.items()} | {"step": step})
+        run.log(scalars(split, metrics) | {"step": step})
 
     return Writer(write, run.finish)
 

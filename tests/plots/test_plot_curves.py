@@ -46,7 +46,7 @@ def test_a_population_is_its_mean_and_a_band_of_one_standard_deviation():
         np.testing.assert_allclose([edge.min(), edge.max()], [mean - 2**0.5, mean + 2**0.5])
 
 
-@pytest.mark.parametrize("bad", [None, float("nan"), float("inf"), [2.0, float("nan")]])
+@pytest.mark.parametrize("bad", [None, float("nan"), float("inf"), [float("inf"), float("nan")]])
 def test_what_is_not_finite_is_a_gap_and_is_named(bad):
     good = [1.0, 1.0] if isinstance(bad, list) else 1.0
     records = [
@@ -79,3 +79,22 @@ def test_panels_share_their_steps():
 def test_curves_refuse_what_they_cannot_draw(records, metrics, message):
     with pytest.raises(ValueError, match=message):
         curves.curves(records, metrics)
+
+
+def test_a_member_that_failed_is_left_out_of_the_band_and_the_others_go_on():
+    records = [
+        {"step": 1, "split": "train", "loss": [1.0, 2.0, 6.0]},
+        {"step": 2, "split": "train", "loss": [1.0, None, 5.0]},
+        {"step": 3, "split": "train", "loss": [None, None, 4.0]},
+        {"step": 4, "split": "train", "loss": [None, None, None]},
+    ]
+    (axes,) = curves.curves(records).axes
+    steps, mean = axes.lines[0].get_data()
+    np.testing.assert_allclose(steps, [1, 2, 3, 4])
+    np.testing.assert_allclose(mean, [3.0, 3.0, 4.0, np.nan])
+    edges = np.concatenate([path.vertices for path in axes.collections[0].get_paths()])
+    for step, sd in ((1, 7**0.5), (2, 8**0.5), (3, 0.0)):
+        at = edges[edges[:, 0] == step, 1]
+        centre = mean[step - 1]
+        np.testing.assert_allclose([at.min(), at.max()], [centre - sd, centre + sd], rtol=1e-6)
+    assert "step 2" in axes.get_title(loc="right")

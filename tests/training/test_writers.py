@@ -118,6 +118,15 @@ def test_tensorboard_events_are_split_slash_metric_and_purged_from_the_resumed_s
     ]
 
 
+def test_tensorboard_has_a_tag_a_member_of_a_population_and_nothing_of_what_is_not_finite(tmp_path):
+    pytest.importorskip("tensorboardX")
+    writer = writers.tensorboard_writer(tmp_path, 0)
+    writer.write(10, "train", {"loss": [0.5, None, 0.25], "seconds": 2.0})
+    writer.write(10, "validation", {"loss": None})
+    writer.close()
+    assert scalars(tmp_path)[1:] == [(10, "train/loss/0", 0.5), (10, "train/loss/2", 0.25), (10, "train/seconds", 2.0)]
+
+
 def scalars(directory):
     """(step, tag, value) of every scalar event, files in order; a session that purges is (its step, "purge", None)."""
     event_pb2: Any = importlib.import_module("tensorboardX.proto.event_pb2")
