@@ -169,9 +169,11 @@ def assemble_population(
 
 def modes(directory: pathlib.Path, config: ml_collections.ConfigDict) -> tuple[population.Mode, ...]:
     """How the population may be computed: as it was before, as the config says, on a CPU as turns out to be faster."""
-    automatic = population.MODES if jax.default_backend() == "cpu" else ("vmap",)
-    found = automatic if config.population_mode == "auto" else (config.population_mode,)
-    if (directory / MODE_FILE).exists() and len(automatic) > 1:  # a resumed run computes as it began, to the bit
+    on_cpu = jax.default_backend() == "cpu"
+    found = population.MODES if on_cpu else ("vmap",)
+    if config.population_mode != "auto":
+        found = (config.population_mode,)
+    elif on_cpu and (directory / MODE_FILE).exists():  # a resumed run computes as it began, to the bit
         found = (json.loads((directory / MODE_FILE).read_text())["mode"],)
     choices = [*((mode,) for mode in population.MODES), population.MODES]
     return choices[processes.from_main(choices.index(found))]

@@ -158,9 +158,14 @@ def _run(module: str, experiment: Callable[[Launch], None]) -> None:
     named = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     if not DISTRIBUTED.value and all(value is None for value in named):
         return _run_alone(module, experiment)
+
+    def join() -> None:
+        print("waiting for the other processes, up to a minute", file=sys.stderr, flush=True)
+        processes.join(*named)
+
     code = 0
     try:
-        _run_alone(module, experiment, join=lambda: processes.join(*named))
+        _run_alone(module, experiment, join)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except Exception as error:

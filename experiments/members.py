@@ -38,6 +38,8 @@ def member_fields(config: ml_collections.ConfigDict) -> list[dict[str, Any]]:
             raise InputError(
                 f"population: {name} is the same for all members; what may differ: {', '.join(MAY_DIFFER)}"
             )
+        if len(set(values)) < len(values):
+            raise InputError(f"population: {name} has a value twice; members of one seed and one setting are the same")
         if isinstance(present, bool) or not isinstance(present, int | float):
             raise InputError(f"population: {name} is {present!r}, not a number; give each value a run of its own")
         for value in values:

@@ -4,8 +4,9 @@ import contextlib
 import json
 import os
 import pathlib
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -24,7 +25,7 @@ from genlab.algorithm import State
 from genlab.evaluation.held_out import mean_and_error, over_split
 from genlab.training import checkpoint, devices, display, interruption, loop, processes, workdir, writers
 
-FREE = ("devices",)  # fields that a resumed run may change
+FREE = ("devices", "population_mode", "steps_per_call")  # fields that a resumed run may change
 
 
 def run(launch: Launch, build: Build) -> None:
@@ -126,8 +127,8 @@ def observers(
     """
     config, directory, members = launch.config, launch.workdir, assembly.members
     is_population = config.population is not None
-    failed: set[int] = set()
     records = writers.read_jsonl(directory / "metrics.jsonl")  # of this run before it was stopped
+    failed = set().union(*(missing(record.values()) for record in records if record["step"] <= first_step))
     began = time.monotonic() - max((r["seconds"] for r in records if "seconds" in r), default=0.0)
     write = open_log(config, directory, first_step, cleanup) if processes.is_main() else lambda *record: None
     validation = as_trained(config, dataset.validation) if len(dataset.validation["x"]) else None
@@ -139,10 +140,11 @@ def observers(
 
     def log(step: int, means: dict[str, np.ndarray]) -> None:
         numbers = {name: finite_or_none(value) for name, value in means.items()}
-        gone = {i for row in numbers.values() if is_population for i, x in enumerate(row) if x is None}
-        for number in gone - failed if processes.is_main() else ():
-            logging.warning("member %d is no longer finite at step %d; the others go on", number, step)
-            failed.add(number)
+        gone = missing(numbers.values()) - failed
+        if gone and processes.is_main():
+            which = ", ".join(map(str, sorted(gone)))
+            print(f"no longer finite by step {step:,}: member {which}; the others go on", file=sys.stderr, flush=True)
+        failed.update(gone)
         write(step, "train", {**numbers, "seconds": time.monotonic() - began})
 
     def validate(step: int, states: list[State]) -> None:
@@ -178,6 +180,11 @@ def observers(
         on_main("validation", validate, config.eval_every_steps),
         on_main("figures", draw, config.figure_every_steps),
     ]
+
+
+def missing(values: Iterable[Any]) -> set[int]:
+    """The members that have no value in one of a record's lists."""
+    return {number for value in values if isinstance(value, list) for number, x in enumerate(value) if x is None}
 
 
 def finite_or_none(values: np.ndarray) -> Any:

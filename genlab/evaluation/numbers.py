@@ -77,14 +77,13 @@ def protocol(number: Any) -> str:
 
 
 def summary(value: Any) -> Any:
-    """A population's list of values as their mean and standard deviation; as it is where one is not finite."""
-    if (
-        isinstance(value, list)
-        and len(value) > 1
-        and all(isinstance(v, int | float) and math.isfinite(v) for v in value)
-    ):
-        return {"value": statistics.fmean(value), "sd": statistics.stdev(value)}
-    return value
+    """A population's list of values as the mean and standard deviation of those that are finite; else as it is."""
+    if not isinstance(value, list):
+        return value
+    finite = [v for v in value if isinstance(v, int | float) and math.isfinite(v)]
+    if not finite:
+        return None
+    return {"value": statistics.fmean(finite), "sd": statistics.stdev(finite) if len(finite) > 1 else None}
 
 
 def words(name: str) -> str:

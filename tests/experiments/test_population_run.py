@@ -85,7 +85,7 @@ def test_the_card_has_mean_and_deviation_of_its_members_cards(crowd):
     assert card["population"]["size"] == 3 and card["num_params"] == members[0]["num_params"]
     assert card["population"]["members"] == [{"seed": seed, "failure": None} for seed in (5, 6, 7)]
     together = numbers(card)
-    assert set(together) == set(numbers(members[0])) and len(together) == 7
+    assert set(together) == set(numbers(members[0])) and len(together) == 10
     for name, number in together.items():
         values = np.array([numbers(member)[name]["value"] for member in members])
         assert number["values"] == values.tolist() and number["num_members"] == 3
@@ -147,7 +147,7 @@ def test_the_others_are_evaluated_when_a_member_diverges(start, tmp_path):
     done = start(*arguments).finish()
     assert done.code == 0, done.err
     (warning,) = complaints(done.err)
-    assert re.search(r"member 0 is no longer finite at step \d+; the others go on", warning)
+    assert re.search(r"no longer finite by step \d+: member 0; the others go on", warning)
     card = card_of(tmp_path)
     bad, good = card["population"]["members"]
     assert good == {"optimizer.learning_rate": 1e-3, "failure": None}
@@ -161,10 +161,10 @@ def test_the_others_are_evaluated_when_a_member_diverges(start, tmp_path):
     assert [(row["split"], row["step"]) for row in last] == [("train", 30), ("validation", 30)]
     for row in last:
         assert row["loss"][0] is None and 0 < row["loss"][1] < 100
-    # without the sentinel above: the faster mode, as it was measured
+    # without the sentinel above: the faster mode as it was measured, or nearly
     found = json.loads((tmp_path / "population_mode.json").read_text())
-    assert found["mode"] == min(found["seconds_per_step"], key=found["seconds_per_step"].get)
-    assert set(found["seconds_per_step"]) == {"vmap", "loop"} and min(found["seconds_per_step"].values()) > 0
+    seconds = found["seconds_per_step"]
+    assert set(seconds) == {"vmap", "loop"} and 0 < 0.94 * seconds[found["mode"]] < min(seconds.values())
 
 
 def test_when_all_members_diverge_the_run_fails(start, tmp_path):
