@@ -6,16 +6,20 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help vae test lint lock clean
+.PHONY: help vae autoencoder test lint lock clean
 
 help:
 	@echo "make vae [ARGS='--config.seed=1']   train, evaluate and report a VAE on real digits"
+	@echo "make autoencoder                    the same with a deep autoencoder, beside principal components"
 	@echo "make test                           run the tests"
 	@echo "make lint                           formatting, style, types"
 	@echo "PYTHON=python3.13 VENV=.venv313     another interpreter, another environment"
 
 vae: $(VENV)/installed
 	$(BIN)/python -m experiments.vae --config=configs/vae.py $(ARGS)
+
+autoencoder: $(VENV)/installed
+	$(BIN)/python -m experiments.autoencoder --config=configs/autoencoder.py $(ARGS)
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(ARGS)

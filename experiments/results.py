@@ -1,5 +1,6 @@
 """What a finished run leaves behind: samples, figures, card and report, of one model or of every member."""
 
+import itertools
 import json
 import math
 import pathlib
@@ -14,6 +15,7 @@ from experiments.launch import Launch
 from genlab import data
 from genlab.algorithm import State
 from genlab.evaluation import card as cards
+from genlab.evaluation.compression import compression_block
 from genlab.training import display, workdir, writers
 from genlab.training.loop import DivergedError
 
@@ -52,6 +54,8 @@ def leave(
         card = leave_population(launch, assembly, dataset, states, failures)
     page = write_report(directory, launch.command)
     print(f"workdir  {directory}\nreport   {page}")
+    if config.population is not None:
+        print(f"mean and standard deviation over {len(card['evaluated_members'])} of {len(states)} members:")
     for block in BLOCKS:
         for name, number in (card[block] or {}).items():
             print(f"{block:15} {name:24} {format_number(number)}")
@@ -82,9 +86,12 @@ def leave_model(
     test = as_trained(config, dataset.test)
     card = heading(launch, config, dataset, state, records) | {
         "generation": cards.generation_block(samples, dataset.train, dataset.test, data.prepare),
-        "representation": cards.representation_block(
-            algorithm, state, as_trained(config, cards.first(dataset.train, cards.MAX_PROBE_EXAMPLES)), test,
-            data.prepare, key_codes, size,
+        "representation": together(
+            cards.representation_block(
+                algorithm, state, as_trained(config, cards.first(dataset.train, cards.MAX_PROBE_EXAMPLES)), test,
+                data.prepare, key_codes, size,
+            ),
+            compression_block(algorithm, state, as_trained(config, dataset.train), test, data.prepare, key_codes, size),
         ),
         "density": cards.density_block(
             algorithm, state, test, data.prepare, key_density, size,
@@ -138,6 +145,7 @@ def leave_population(
         raise DivergedError("no member of the population could be evaluated")
     card = heading(launch, config, dataset, states[0], records) | {
         "population": {"size": len(states), **mode_of(directory, config), "members": entries},
+        "evaluated_members": [number for number, entry in enumerate(entries) if not entry["failure"]],
         **{block: cards.over_members([card[block] for card in found]) for block in BLOCKS},
     }
     write_json(directory / "card.json", card)
@@ -169,6 +177,12 @@ def heading(
     }
 
 
+def together(*blocks: dict[str, Any] | None) -> dict[str, Any] | None:
+    """One block of several; None where all are."""
+    found = [block for block in blocks if block is not None]
+    return dict(itertools.chain.from_iterable(block.items() for block in found)) if found else None
+
+
 def is_finite(number: dict[str, Any]) -> bool:
     """Whether a number of a card and its error are finite."""
     return all(math.isfinite(number[part]) for part in ("value", "standard_error") if number.get(part) is not None)
@@ -198,7 +212,7 @@ def solo_command(launch: Launch, member: Member) -> str:
 def mode_of(directory: pathlib.Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
     """How a population was computed, and how fast either way is where that was measured."""
     measured = directory / MODE_FILE
-    if measured.exists():
+    if measured.exists() and config.population_mode == "auto":
         return json.loads(measured.read_text())
     return {"mode": config.population_mode if config.population_mode != "auto" else "vmap"}
 

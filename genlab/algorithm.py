@@ -122,6 +122,11 @@ def descend(
         The player after the step, the loss before it, and aux.
     """
     (loss, (stats, aux)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(player.params, player.stats)
+    return move(player, tx, gradients, stats), loss, aux
+
+
+def move(player: Player, tx: optax.GradientTransformation, gradients: PyTree, stats: PyTree) -> Player:
+    """The player after its optimizer's step along these gradients, with these stats."""
     with jax.numpy_dtype_promotion("standard"):  # optax takes float powers of an integer count; the rest may be strict
         updates, opt_state = tx.update(gradients, player.opt_state, player.params)
-    return Player(optax.apply_updates(player.params, updates), stats, opt_state), loss, aux
+    return Player(optax.apply_updates(player.params, updates), stats, opt_state)

@@ -28,6 +28,8 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
+from genlab.networks.pooling import max_pool_with_argmax, max_unpool  # noqa: F401 (found here as well)
+
 Array = jax.Array
 Padding = str | Sequence[tuple[int, int]]
 

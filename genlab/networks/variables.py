@@ -13,9 +13,9 @@ Array = jax.Array
 PyTree = Any
 
 
-def takes_train(module: nn.Module) -> bool:
-    """Whether the module's call distinguishes training from evaluation (batch norm)."""
-    return "train" in inspect.signature(type(module).__call__).parameters
+def takes_train(module: nn.Module, method: str = "__call__") -> bool:
+    """Whether a method of the module distinguishes training from evaluation (batch norm)."""
+    return "train" in inspect.signature(getattr(type(module), method)).parameters
 
 
 def init(module: nn.Module, key: Array, *args: Any) -> tuple[PyTree, PyTree]:
@@ -24,9 +24,13 @@ def init(module: nn.Module, key: Array, *args: Any) -> tuple[PyTree, PyTree]:
     return variables.pop("params", {}), variables
 
 
-def apply(module: nn.Module, params: PyTree, stats: PyTree, *args: Any, train: bool = False) -> tuple[Any, PyTree]:
-    """The module's output and its stats afterwards, which differ from `stats` only in training."""
-    options: dict[str, Any] = {"train": train} if takes_train(module) else {}
+def apply(
+    module: nn.Module, params: PyTree, stats: PyTree, *args: Any, train: bool = False, method: str = "__call__"
+) -> tuple[Any, PyTree]:
+    """What one of the module's methods gives, and its stats afterwards, which differ from `stats` only in training."""
+    options: dict[str, Any] = {"method": method}
+    if takes_train(module, method):
+        options["train"] = train
     if train and stats:
         return module.apply({"params": params, **stats}, *args, mutable=list(stats), **options)
     return module.apply({"params": params, **stats}, *args, **options), stats

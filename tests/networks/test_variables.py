@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import linen as nn
 
 from genlab.networks.variables import apply, init, takes_train
@@ -56,3 +57,47 @@ def test_apply_trains_a_module_that_knows_no_training():
     out, after = apply(nn.Dense(2), params, stats, X, train=True)
     np.testing.assert_allclose(out, X @ np.asarray(params["kernel"]) + params["bias"], rtol=1e-5, atol=1e-5)
     assert after == {}
+
+
+class TwoWays(nn.Module):
+    """A method that trains, one that knows no training, and a call of both."""
+
+    def setup(self):
+        self.standardise, self.dense = Standardise(), nn.Dense(2)
+
+    def forth(self, x, train: bool = False):
+        return self.standardise(x, train)
+
+    def back(self, x):
+        return self.dense(x)
+
+    def __call__(self, x, train: bool = False):
+        return self.back(self.forth(x, train))
+
+
+def test_takes_train_is_asked_of_each_method():
+    assert takes_train(TwoWays()) and takes_train(TwoWays(), "forth")
+    assert not takes_train(TwoWays(), "back")
+
+
+def test_apply_of_a_method_updates_the_statistics_that_it_has():
+    params, stats = init(TwoWays(), KEY, X)
+    forth, after = apply(TwoWays(), params, stats, X, train=True, method="forth")
+    mean = np.asarray(after["batch_stats"]["standardise"]["mean"])
+    np.testing.assert_allclose(mean, 0.5 * X.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(forth, 3 * (X - mean), rtol=1e-5)
+    out, still = apply(TwoWays(), params, stats, X, method="forth")
+    np.testing.assert_allclose(out, 3 * X, rtol=1e-5)
+    assert still is stats
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_apply_of_a_method_that_knows_no_training_leaves_the_statistics(train):
+    params, stats = init(TwoWays(), KEY, X)
+    back, after = apply(TwoWays(), params, stats, X, train=train, method="back")
+    dense = params["dense"]
+    np.testing.assert_allclose(back, X @ np.asarray(dense["kernel"]) + dense["bias"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(after["batch_stats"]["standardise"]["mean"], np.zeros(3))
+    both, _ = apply(TwoWays(), params, stats, X, train=train)
+    forth, _ = apply(TwoWays(), params, stats, X, train=train, method="forth")
+    np.testing.assert_allclose(both, apply(TwoWays(), params, stats, forth, method="back")[0], rtol=1e-5)

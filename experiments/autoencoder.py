@@ -1,0 +1,105 @@
+"""Autoencoders: python -m experiments.autoencoder --config=configs/autoencoder.py[:variant]."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from experiments.checks import at_least, choose, field
+from experiments.launch import Launch, launch
+from experiments.run import run
+from genlab import data
+from genlab.algorithm import Algorithm
+from genlab.errors import InputError
+from genlab.models import autoencoder as models
+from genlab.models.greedy import greedy_autoencoder
+from genlab.models.pca import pca
+from genlab.networks import autoencoder as networks
+from genlab.networks import convolutional, corruption, dense, recurrent, unpooling
+from genlab.training.optimizer import make_optimizer
+
+ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "gelu": nn.gelu, "elu": nn.elu, "sigmoid": nn.sigmoid}
+CODES = {"linear": lambda x: x, "relu": nn.relu, "sigmoid": jax.nn.sigmoid, "binary": networks.binary_code}
+OUTPUTS = {"linear": models.LINEAR, "sigmoid": models.SIGMOID, "cross_entropy": models.CROSS_ENTROPY}
+CORRUPTIONS = {"none": None, "gaussian": corruption.gaussian_noise, "masking": corruption.masking_noise}
+
+
+def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm:
+    """The algorithm that a config describes, for examples like the dataset's."""
+    counts = ("model.code_dim", "model.hidden", "model.channels", "model.features")
+    at_least(config, dict.fromkeys(counts, 1) | dict.fromkeys(("model.pretrain_steps", "model.corruption_level"), 0))
+    model, shape = field(config, "model"), dataset.train["x"].shape[1:]  # (H, W, C) or (D,)
+    if model.network == "pca":
+        return pca(model.code_dim)
+    if len(shape) != 3 and model.network in ("conv", "unpooling", "recurrent"):
+        raise InputError(f"model.network {model.network!r} is for images; {dataset.name} holds points")
+    activation = choose("model.activation", model.activation, ACTIVATIONS)
+    output = choose("model.output", model.output, OUTPUTS)
+    tx = make_optimizer(num_steps=config.num_steps, **config.optimizer)
+    if model.network == "greedy":
+        if model.penalties or model.corruption != "none" or model.code != "linear":
+            raise InputError("model.network 'greedy' takes no penalties, corruption or other code than linear")
+        widths = (*model.hidden, model.code_dim)
+        return greedy_autoencoder(widths, shape, activation, tx, output, pretrain_steps=model.pretrain_steps)
+    corrupt = choose("model.corruption", model.corruption, CORRUPTIONS)
+    return models.autoencoder(
+        network(config, shape),
+        tx,
+        output,
+        corrupt=corrupt and functools.partial(corrupt, level=model.corruption_level),
+        penalties={name: choose("model.penalties", name, penalties(model)) for name in model.penalties},
+        ema_decay=config.ema_decay,
+    )
+
+
+def network(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> nn.Module:
+    """The encoder and the decoder of a config."""
+    model = config.model
+    hidden, mirrored = tuple(model.hidden), tuple(reversed(model.hidden))
+    channels = tuple(model.channels)
+    activation, code = ACTIVATIONS[model.activation], choose("model.code", model.code, CODES)
+    dtype = {"float32": None, "bfloat16": jnp.bfloat16}[config.precision]
+
+    def dense_pair() -> nn.Module:
+        decoder = dense.DenseDecoder(mirrored, shape, activation, dtype=dtype)
+        return networks.EncoderDecoder(dense.MLP(hidden, activation, dtype), decoder, model.code_dim, code, dtype)
+
+    def conv_pair() -> nn.Module:
+        encoder = convolutional.ConvEncoder(channels, hidden, activation, model.batch_norm, dtype)
+        decoder = convolutional.ConvDecoder(channels[::-1], mirrored, shape, activation, model.batch_norm, dtype)
+        return networks.EncoderDecoder(encoder, decoder, model.code_dim, code, dtype)
+
+    known = {
+        "dense": dense_pair,
+        "tied": lambda: networks.TiedAutoencoder((*hidden, model.code_dim), shape, activation, code, dtype=dtype),
+        "conv": conv_pair,
+        "unpooling": lambda: unpooling.UnpoolingAutoencoder(
+            channels, hidden, model.code_dim, shape, activation, dtype, code
+        ),
+        "recurrent": lambda: recurrent.recurrent_autoencoder(
+            model.features, model.code_dim, shape, hidden, activation, code, dtype
+        ),
+    }
+    return choose("model.network", model.network, known | dict.fromkeys(("greedy", "pca")))()
+
+
+def penalties(model: ml_collections.ConfigDict) -> dict[str, tuple[float, models.Penalty]]:
+    """Every penalty with its weight."""
+    one_layer = model.network == "dense" and not model.hidden and model.code == "sigmoid"
+    return {
+        "l1": (model.l1_weight, models.l1()),
+        "sparsity": (model.sparsity_weight, models.sparsity(model.sparsity_target)),
+        "contractive": (model.contractive_weight, models.contractive_layer() if one_layer else models.contractive()),
+        "l2": (model.l2_weight, models.l2()),
+    }
+
+
+def main(arguments: Launch) -> None:
+    """Trains, evaluates and reports."""
+    run(arguments, build)
+
+
+if __name__ == "__main__":
+    launch("experiments.autoencoder", main)
