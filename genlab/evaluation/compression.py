@@ -53,7 +53,10 @@ def compression_block(
     protocol = {"split": "test", "n": len(errors), "unit": f"per dimension, {num_dims} dimensions"}
     (ours, our_error), (pca, pca_spread) = mean_and_error(errors), mean_and_error(theirs)
     return {
-        "reconstruction_mse": {"value": ours, "standard_error": our_error, "code_size": code_size, **protocol},
+        "reconstruction_mse": {
+            "value": ours, "standard_error": our_error, "code_size": code_size,
+            "estimator": "decoded codes of the examples", **protocol,
+        },
         "pca_mse": {
             "value": pca, "standard_error": pca_spread, "code_size": components,
             "estimator": "principal components", "n_train": num_train, **protocol,

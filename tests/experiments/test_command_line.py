@@ -74,9 +74,12 @@ def test_the_card_has_every_field_and_every_number_its_protocol(finished):
     blocks = {name: card[name] for name in ("generation", "representation", "density")}
     assert {name: set(block) for name, block in blocks.items()} == {
         "generation": {"frechet_pca", "frechet_pca_floor"},
-        "representation": {"linear_probe_accuracy", "knn_accuracy"},
+        "representation": {
+            "linear_probe_accuracy", "knn_accuracy", "reconstruction_mse", "pca_mse", "compression_ratio",
+        },
         "density": {"negative_log_likelihood", "bits_per_dim", "negative_elbo"},
-    }
+    }  # fmt: skip
+    assert blocks["representation"].pop("compression_ratio")["value"] == 64 / 2
     for block, numbers in blocks.items():
         for name, number in numbers.items():
             assert isinstance(number["value"], float) and np.isfinite(number["value"]), name
