@@ -1,6 +1,7 @@
 """Autoencoders: python -m experiments.autoencoder --config=configs/autoencoder.py[:variant]."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -37,20 +38,41 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
         raise InputError(f"model.network {model.network!r} is for images; {dataset.name} holds points")
     activation = choose("model.activation", model.activation, ACTIVATIONS)
     output = choose("model.output", model.output, OUTPUTS)
-    tx = make_optimizer(num_steps=config.num_steps, **config.optimizer)
     if model.network == "greedy":
-        if model.penalties or model.corruption != "none" or model.code != "linear":
-            raise InputError("model.network 'greedy' takes no penalties, corruption or other code than linear")
-        widths = (*model.hidden, model.code_dim)
-        return greedy_autoencoder(widths, shape, activation, tx, output, pretrain_steps=model.pretrain_steps)
+        return greedy(config, shape, activation, output)
     corrupt = choose("model.corruption", model.corruption, CORRUPTIONS)
     return models.autoencoder(
         network(config, shape),
-        tx,
+        make_optimizer(num_steps=config.num_steps, **config.optimizer),
         output,
         corrupt=corrupt and functools.partial(corrupt, level=model.corruption_level),
         penalties={name: choose("model.penalties", name, penalties(model)) for name in model.penalties},
         ema_decay=config.ema_decay,
+    )
+
+
+def greedy(
+    config: ml_collections.ConfigDict, shape: tuple[int, ...], activation: Any, output: models.Output
+) -> Algorithm:
+    """A dense autoencoder by layers; each phase goes through the schedule of the optimizer."""
+    model = config.model
+    if model.penalties or model.corruption != "none" or model.code != "linear":
+        raise InputError("model.network 'greedy' takes no penalties, corruption or other code than linear")
+    widths, alone = (*model.hidden, model.code_dim), model.pretrain_steps
+    together = config.num_steps - alone * len(widths)
+    if together < 1:
+        raise InputError(
+            f"model.pretrain_steps is {alone} for each of {len(widths)} layers, which leaves none of "
+            f"num_steps={config.num_steps} for all of them together"
+        )
+    return greedy_autoencoder(
+        widths,
+        shape,
+        activation,
+        make_optimizer(num_steps=together, **config.optimizer),
+        output,
+        pretrain_steps=alone,
+        pretrain_tx=make_optimizer(num_steps=max(alone, 1), **config.optimizer),
     )
 
 

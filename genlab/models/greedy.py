@@ -40,6 +40,7 @@ def greedy_autoencoder(
     output: Output,
     *,
     pretrain_steps: int,
+    pretrain_tx: optax.GradientTransformation,
 ) -> Algorithm:
     """A dense autoencoder, trained greedily.
 
@@ -47,9 +48,10 @@ def greedy_autoencoder(
         widths: of the layers, the code's last.
         output_shape: of one example.
         activation: elementwise, after every layer but the code and the output.
-        tx: optimizer of each layer.
+        tx: optimizer of every layer while all of them train; its schedule starts when that does.
         output: what the outputs of the first layer's decoder mean; inner layers reconstruct by squared error.
         pretrain_steps: of each layer alone; 0 trains all together from the start.
+        pretrain_tx: optimizer of a layer while it trains alone; its state is of tx's structure.
 
     Returns:
         Algorithm with the players "layer_1", ..., "layer_L". `step` gives loss, of what is trained at that step, and
@@ -71,7 +73,7 @@ def greedy_autoencoder(
                 "down": kernel(key_down, (inputs, outputs)), "down_bias": jnp.zeros(outputs),
                 "up": kernel(key_up, (outputs, inputs)), "up_bias": jnp.zeros(inputs),
             }  # fmt: skip
-            players[name] = new_player(params, tx)
+            players[name] = new_player(params, pretrain_tx if pretrain_steps else tx)
         return new_state(players)
 
     def down(i: int, params: PyTree, x: Array) -> Array:  # [B, widths[i - 1]] -> [B, widths[i]]
@@ -110,7 +112,7 @@ def greedy_autoencoder(
                 error = squared_error(x, outputs) if i else output.error(outputs, x)
                 return jnp.mean(error), (stats, None)
 
-            player, loss, _ = descend(players[names[i]], tx, loss_fn)
+            player, loss, _ = descend(players[names[i]], pretrain_tx, loss_fn)
             return {**players, names[i]: player}, loss
 
         return train

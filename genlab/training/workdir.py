@@ -41,7 +41,7 @@ def locked(workdir: pathlib.Path) -> Generator[None]:
 
 
 def claim(workdir: pathlib.Path, config: Mapping[str, Any], free: Collection[str] = ()) -> None:
-    """Writes config.json, unless it is there. Call it once the run is known to start: a claim is for good.
+    """Writes config.json. Call it once the run is known to start: a claim is for good, but for its free fields.
 
     Args:
         workdir: an existing directory.
@@ -52,9 +52,7 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any], free: Collection[str
         InputError: see `check_claim`.
     """
     check_claim(workdir, config, free)
-    path = workdir / "config.json"
-    if not path.exists():
-        write_text(path, json.dumps(config, indent=2) + "\n")
+    write_text(workdir / "config.json", json.dumps(config, indent=2) + "\n")
 
 
 def check_claim(workdir: pathlib.Path, config: Mapping[str, Any], free: Collection[str] = ()) -> None:

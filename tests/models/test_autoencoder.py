@@ -207,9 +207,10 @@ def test_tied_weights_train_as_one():
     assert metrics["loss"][-1] == pytest.approx(floor, rel=1e-3)
 
 
-def greedy(pretrain_steps, tx=None, widths=(4, 2)):
+def greedy(pretrain_steps, tx=None, pretrain_tx=None, widths=(4, 2)):
+    tx = tx or optax.adam(0.02)
     return greedy_autoencoder(
-        widths, (D,), nn.tanh, tx or optax.adam(0.02), models.LINEAR, pretrain_steps=pretrain_steps
+        widths, (D,), nn.tanh, tx, models.LINEAR, pretrain_steps=pretrain_steps, pretrain_tx=pretrain_tx or tx
     )
 
 
@@ -251,6 +252,18 @@ def test_the_phases_minimize_what_they_should():
         algorithm.decode(state, jnp.asarray(codes), KEY), inner @ one["up"], rtol=1e-3, atol=1e-4
     )
     assert float(jnp.mean(algorithm.evaluate(state, {"x": x}, KEY)["loss"])) == pytest.approx(expected[2], rel=1e-4)
+
+
+def test_layers_alone_and_together_have_their_own_optimizer():
+    batch = {"x": jnp.asarray(gaussian_data(20))}
+    for tx, pretrain_tx, moving in ((0.0, 0.1, (0, 1)), (0.1, 0.0, (2, 3))):  # rates; of three phases of a step or two
+        algorithm = greedy(1, optax.sgd(tx), optax.sgd(pretrain_tx))
+        state, step = jax.jit(algorithm.init)(KEY, batch), jax.jit(algorithm.step)
+        for number in range(4):
+            after, _ = step(state, batch, KEY)
+            pairs = zip(jax.tree.leaves(state.players), jax.tree.leaves(after.players), strict=True)
+            assert any((a != b).any() for a, b in pairs) == (number in moving)
+            state = after
 
 
 def test_without_pretraining_all_layers_train_from_the_start():

@@ -83,7 +83,7 @@ def test_a_workdir_that_cannot_be_made_is_one_line(tmp_path):
             pass
 
 
-def test_a_claim_writes_the_config_once_and_accepts_it_again(tmp_path):
+def test_a_claim_writes_the_config_and_accepts_it_again(tmp_path):
     workdir.check_claim(tmp_path, CONFIG)
     assert list(tmp_path.iterdir()) == []  # checking is not claiming
     workdir.claim(tmp_path, CONFIG)
@@ -93,6 +93,14 @@ def test_a_claim_writes_the_config_once_and_accepts_it_again(tmp_path):
     workdir.claim(tmp_path, json.loads(text))
     assert (tmp_path / "config.json").read_text() == text
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_free_fields_may_change_and_the_file_says_what_they_are_now(tmp_path):
+    workdir.claim(tmp_path, CONFIG)
+    workdir.claim(tmp_path, {**CONFIG, "writers": ("jsonl", "tensorboard")}, free=("writers",))
+    assert json.loads((tmp_path / "config.json").read_text())["writers"] == ["jsonl", "tensorboard"]
+    with pytest.raises(InputError, match=r"it differs in seed: 0 there, 1 here; give"):
+        workdir.claim(tmp_path, {**CONFIG, "seed": 1, "writers": ()}, free=("writers",))
 
 
 def test_another_config_is_refused_with_the_fields_that_differ(tmp_path):
