@@ -67,6 +67,13 @@ def linear(config: ml_collections.ConfigDict) -> None:
     config.model.output = "linear"
 
 
+def linear_l2(config: ml_collections.ConfigDict) -> None:
+    """The same with squared kernels as a penalty: the principal directions themselves."""
+    linear(config)
+    config.model.penalties = ("l2",)
+    config.model.l2_weight = 0.3  # directions of less variance than this vanish
+
+
 def undercomplete(config: ml_collections.ConfigDict) -> None:
     """One hidden layer, 784-30-784, with sigmoid outputs."""
     config.model.hidden = ()
@@ -103,9 +110,25 @@ def unpooling(config: ml_collections.ConfigDict) -> None:
 
 def recurrent(config: ml_collections.ConfigDict) -> None:
     """The rows of an image as a sequence, read into a vector and written from it."""
-    config.num_steps = 3_000
+    config.num_steps = 1_600
+    config.eval_every_steps = 400
+    config.steps_per_call = 20
     config.model.network = "recurrent"
     config.model.hidden = ()
+    config.optimizer.learning_rate = 5e-3  # at a fifth of it an LSTM finds the mean image and rests there long
+    config.optimizer.warmup_steps = 200
+    config.optimizer.clip_norm = 1.0
+
+
+def waves(config: ml_collections.ConfigDict) -> None:
+    """Time series of 50 values, two waves of one shape each: their frequencies and phases in four numbers."""
+    recurrent(config)
+    config.data.name = "waves"
+    config.data.num_validation = 1_000
+    config.model.features = 64
+    config.model.code_dim = 4
+    config.model.output = "linear"
+    config.optimizer.warmup_steps = 100
 
 
 def overcomplete(config: ml_collections.ConfigDict) -> None:
@@ -118,14 +141,22 @@ def overcomplete(config: ml_collections.ConfigDict) -> None:
 
 def denoising(config: ml_collections.ConfigDict) -> None:
     """Gaussian noise of standard deviation 0.3 on what the encoder sees."""
-    config.model.corruption = "gaussian"
-    config.model.corruption_level = 0.3
+    config.model.corruption = config.evaluation.corruption = "gaussian"
+    config.model.corruption_level = config.evaluation.corruption_level = 0.3
 
 
 def masking(config: ml_collections.ConfigDict) -> None:
     """Half of the pixels that the encoder sees are set to zero."""
-    config.model.corruption = "masking"
-    config.model.corruption_level = 0.5
+    config.model.corruption = config.evaluation.corruption = "masking"
+    config.model.corruption_level = config.evaluation.corruption_level = 0.5
+
+
+def pretraining(config: ml_collections.ConfigDict) -> None:
+    """An encoder for few labels: nearly all pixels that it sees are set to zero; classifiers from 100 labels follow."""
+    masking(config)
+    config.num_steps = 2_000
+    config.model.corruption_level = 0.85
+    config.evaluation.few_labels = (100,)
 
 
 def sparse_l1(config: ml_collections.ConfigDict) -> None:
@@ -164,7 +195,8 @@ def hashing(config: ml_collections.ConfigDict) -> None:
 
 
 VARIANTS = {
-    "deep": deep, "pca": pca, "linear": linear, "undercomplete": undercomplete, "tied": tied, "greedy": greedy,
-    "conv": conv, "unpooling": unpooling, "recurrent": recurrent, "overcomplete": overcomplete, "denoising": denoising,
-    "masking": masking, "sparse_l1": sparse_l1, "sparse_kl": sparse_kl, "contractive": contractive, "hashing": hashing,
+    "deep": deep, "pca": pca, "linear": linear, "linear_l2": linear_l2, "undercomplete": undercomplete, "tied": tied,
+    "greedy": greedy, "conv": conv, "unpooling": unpooling, "recurrent": recurrent, "waves": waves,
+    "overcomplete": overcomplete, "denoising": denoising, "masking": masking, "pretraining": pretraining,
+    "sparse_l1": sparse_l1, "sparse_kl": sparse_kl, "contractive": contractive, "hashing": hashing,
 }  # fmt: skip

@@ -42,6 +42,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.evaluation = ml_collections.ConfigDict()
     config.evaluation.batch_size = 500
     config.evaluation.num_samples = 1_000  # generated into samples.npz
+    config.evaluation.code_view = "pca"  # how codes are laid out in the plane: "pca" | "tsne"
+    config.evaluation.few_labels = ()  # (100, 1000): classifiers from so many labels, with and without pretraining
+    config.evaluation.corruption = "none"  # of the images that are to be restored: "none" | "gaussian" | "masking"
+    config.evaluation.corruption_level = 0.0  # standard deviation, or the probability that a pixel is set to zero
 
     config.writers = ("jsonl",)  # plus "tensorboard", "wandb"
     return config

@@ -10,6 +10,7 @@ import ml_collections
 
 from experiments.checks import at_least, choose, field
 from experiments.launch import Launch, launch
+from experiments.representation import CORRUPTIONS
 from experiments.run import run
 from genlab import data
 from genlab.algorithm import Algorithm
@@ -18,13 +19,12 @@ from genlab.models import autoencoder as models
 from genlab.models.greedy import greedy_autoencoder
 from genlab.models.pca import pca
 from genlab.networks import autoencoder as networks
-from genlab.networks import convolutional, corruption, dense, recurrent, unpooling
+from genlab.networks import convolutional, dense, recurrent, unpooling
 from genlab.training.optimizer import make_optimizer
 
 ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "gelu": nn.gelu, "elu": nn.elu, "sigmoid": nn.sigmoid}
 CODES = {"linear": lambda x: x, "relu": nn.relu, "sigmoid": jax.nn.sigmoid, "binary": networks.binary_code}
 OUTPUTS = {"linear": models.LINEAR, "sigmoid": models.SIGMOID, "cross_entropy": models.CROSS_ENTROPY}
-CORRUPTIONS = {"none": None, "gaussian": corruption.gaussian_noise, "masking": corruption.masking_noise}
 
 
 def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm:
@@ -34,8 +34,12 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
     model, shape = field(config, "model"), dataset.train["x"].shape[1:]  # (H, W, C) or (D,)
     if model.network == "pca":
         return pca(model.code_dim)
-    if len(shape) != 3 and model.network in ("conv", "unpooling", "recurrent"):
-        raise InputError(f"model.network {model.network!r} is for images; {dataset.name} holds points")
+    if len(shape) != 3 and model.network in ("conv", "unpooling"):
+        raise InputError(
+            f"model.network {model.network!r} is for images; {dataset.name} holds examples of shape {shape}"
+        )
+    if len(shape) < 2 and model.network == "recurrent":
+        raise InputError(f"model.network 'recurrent' is for images and time series; {dataset.name} holds points")
     activation = choose("model.activation", model.activation, ACTIVATIONS)
     output = choose("model.output", model.output, OUTPUTS)
     if model.network == "greedy":

@@ -16,12 +16,15 @@ def check(config: ml_collections.ConfigDict) -> None:
     least |= dict.fromkeys(("log_every_steps", "eval_every_steps", "checkpoint_every_steps", "figure_every_steps"), 0)
     least |= dict.fromkeys(("optimizer.warmup_steps", "optimizer.clip_norm", "optimizer.learning_rate"), 0)
     least |= {"evaluation.batch_size": 1, "evaluation.num_samples": 2, "seed": 0, "devices": 0}
+    least |= {"evaluation.few_labels": 1, "evaluation.corruption_level": 0}
     at_least(config, least)
     if not 0.0 <= config.ema_decay < 1.0:
         raise InputError(f"ema_decay is {config.ema_decay}; it must be at least 0 and less than 1")
     writers.check_writers(config.writers)
     choices = {"data.placement": ("device", "stream"), "data.binarization": ("none", "dynamic"),
-               "precision": ("float32", "bfloat16"), "population_mode": ("auto", "vmap", "loop")}  # fmt: skip
+               "precision": ("float32", "bfloat16"), "population_mode": ("auto", "vmap", "loop"),
+               "evaluation.code_view": ("pca", "tsne"),
+               "evaluation.corruption": ("none", "gaussian", "masking")}  # fmt: skip
     for name, known in choices.items():
         if (value := field(config, name)) not in known:
             raise InputError(f"{name} is {value!r}; it must be one of {', '.join(known)}")

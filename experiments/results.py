@@ -1,6 +1,5 @@
 """What a finished run leaves behind: samples, figures, card and report, of one model or of every member."""
 
-import itertools
 import json
 import math
 import pathlib
@@ -12,21 +11,16 @@ import ml_collections
 
 from experiments.assembly import MODE_FILE, Assembly, Member
 from experiments.launch import Launch
+from experiments.representation import as_trained, corruption_of, measure_codes
 from genlab import data
 from genlab.algorithm import State
 from genlab.evaluation import card as cards
-from genlab.evaluation.compression import compression_block
 from genlab.training import display, workdir, writers
 from genlab.training.loop import DivergedError
 
 BLOCKS = ("generation", "representation", "density")
 NOT_SOLO = ("config.population", "config.population_mode", "workdir",
             "distributed", "coordinator", "num_processes", "process_id")  # fmt: skip
-
-
-def as_trained(config: ml_collections.ConfigDict, split: data.Split) -> data.Split:
-    """A split as the model is trained to see it: where training binarizes, one fixed binary draw."""
-    return data.fixed_binarization(split) if config.data.binarization == "dynamic" else split
 
 
 def leave(
@@ -81,18 +75,13 @@ def leave_model(
         algorithm, state, dataset.test, config.evaluation.num_samples, key_samples, data.prepare, size
     )
     if samples is not None:
-        arrays = {"images": to_uint8(samples)} if samples.ndim == 4 else {"points": samples}
-        pictures.save_arrays(directory / "samples.npz", **arrays)
+        kind = {2: "points", 3: "series", 4: "images"}[samples.ndim]
+        pictures.save_arrays(directory / "samples.npz", **{kind: to_uint8(samples) if kind == "images" else samples})
     test = as_trained(config, dataset.test)
+    codes, compression = measure_codes(member, state, dataset, key_codes)
     card = heading(launch, config, dataset, state, records) | {
         "generation": cards.generation_block(samples, dataset.train, dataset.test, data.prepare),
-        "representation": together(
-            cards.representation_block(
-                algorithm, state, as_trained(config, cards.first(dataset.train, cards.MAX_PROBE_EXAMPLES)), test,
-                data.prepare, key_codes, size,
-            ),
-            compression_block(algorithm, state, as_trained(config, dataset.train), test, data.prepare, key_codes, size),
-        ),
+        "representation": codes,
         "density": cards.density_block(
             algorithm, state, test, data.prepare, key_density, size,
             config.evaluation.get("num_importance_samples"), config.data.binarization,
@@ -104,8 +93,10 @@ def leave_model(
     write_json(directory / "card.json", card)
     pictures.draw_curves(directory / "figures", records)
     pictures.draw_final(
-        directory / "figures", algorithm, state, test, data.prepare, key_figures, samples, dataset.log_density
-    )
+        directory / "figures", algorithm, state, test, data.prepare, key_figures, samples, dataset.log_density,
+        corrupt=corruption_of(config), compression=compression, code_view=config.evaluation.code_view,
+        activation_target=sparsity_target(config),
+    )  # fmt: skip
     return card
 
 
@@ -177,10 +168,10 @@ def heading(
     }
 
 
-def together(*blocks: dict[str, Any] | None) -> dict[str, Any] | None:
-    """One block of several; None where all are."""
-    found = [block for block in blocks if block is not None]
-    return dict(itertools.chain.from_iterable(block.items() for block in found)) if found else None
+def sparsity_target(config: ml_collections.ConfigDict) -> float | None:
+    """The mean activation that a sparse autoencoder was asked for."""
+    model = config.get("model", {})
+    return model.get("sparsity_target") if "sparsity" in model.get("penalties", ()) else None
 
 
 def is_finite(number: dict[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from experiments import results
 from experiments.assembly import Assembly, Build, assemble, run_keys
 from experiments.checks import check
 from experiments.launch import Launch
-from experiments.results import as_trained
+from experiments.representation import as_trained, check_evaluation
 from genlab import data
 from genlab.algorithm import State
 from genlab.evaluation.held_out import mean_and_error, over_split
@@ -48,6 +48,7 @@ def run(launch: Launch, build: Build) -> None:
         num_validation=config.data.num_validation,
         image_size=config.data.image_size,
     )
+    check_evaluation(config, dataset)
     assembly = assemble(config, dataset, build)
     try:
         with contextlib.ExitStack() as held:

@@ -10,7 +10,7 @@ from genlab.data import lazy
 from genlab.errors import InputError
 
 Array = jax.Array
-Split = Mapping[str, Any]  # "x": uint8[N, H, W, C] or f32[N, 2]; "label": i32[N] where known; numpy-like columns
+Split = Mapping[str, Any]  # "x": uint8[N, H, W, C], f32[N, 2] or f32[N, T, C]; "label": i32[N] where known; numpy-like
 
 _IN_MEMORY_BYTES = 1 << 30  # a larger column is not copied into a new order but read through one
 
@@ -22,7 +22,7 @@ class Dataset(NamedTuple):
         name: as it was asked for.
         train, validation, test: splits; validation may have no examples.
         num_classes: how many values the labels take; 0 if there are none.
-        log_density: f32[N, 2] -> f32[N], the exact log-density in nats; synthetic sets only, else None.
+        log_density: f32[N, 2] -> f32[N], the exact log-density in nats; points only, else None.
     """
 
     name: str

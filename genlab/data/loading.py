@@ -2,7 +2,7 @@
 
 import difflib
 
-from genlab.data import catalogue, embedded, synthetic
+from genlab.data import catalogue, embedded, series, synthetic
 from genlab.data.dataset import Dataset
 from genlab.errors import InputError
 
@@ -12,15 +12,15 @@ def load(name: str, data_dir: str = "", num_validation: int = 500, image_size: i
 
     Args:
         name: "mnist_5k" or "digits" (real images that need no download), "ring", "grid", "moons", "pinwheel" or
-            "spirals" (points of known density), or an image set of the TensorFlow Datasets catalogue, as "mnist",
-            "emnist/balanced" or "cifar10:3.0.2", prepared in `data_dir` beforehand.
+            "spirals" (points of known density), "waves" (time series), or an image set of the TensorFlow Datasets
+            catalogue, as "mnist", "emnist/balanced" or "cifar10:3.0.2", prepared in `data_dir` beforehand.
         data_dir: for catalogue sets; "" is $TFDS_DATA_DIR or ~/tensorflow_datasets.
         num_validation: how many examples to hold out of train; of a synthetic set, how many more to draw.
         image_size: side in pixels to which images are cropped and resized; 0: as stored.
 
     Returns:
-        The Dataset: images uint8[N, H, W, C] or points f32[N, 2], labels i32[N]. A set that decodes to more than 4 GiB
-        has columns that are read when indexed.
+        The Dataset: images uint8[N, H, W, C], points f32[N, 2] or series f32[N, T, C]; labels i32[N]. A set that
+        decodes to more than 4 GiB has columns that are read when indexed.
 
     Raises:
         InputError: an unknown or unprepared set, or sizes that it cannot have.
@@ -33,9 +33,13 @@ def load(name: str, data_dir: str = "", num_validation: int = 500, image_size: i
         if image_size:
             raise InputError(f"'{name}' holds points in the plane; data.image_size must be 0")
         return synthetic.load(name, num_validation)
+    if name in series.SETS:
+        if image_size:
+            raise InputError(f"'{name}' holds time series; data.image_size must be 0")
+        return series.load(name, num_validation)
     directory = catalogue.find(name, data_dir)
     if directory is None:
-        own = [*embedded.SETS, *synthetic.SETS]
+        own = [*embedded.SETS, *synthetic.SETS, *series.SETS]
         nearest = difflib.get_close_matches(name, own, n=1, cutoff=0.8)
         root = catalogue.root_directory(data_dir)
         raise InputError(

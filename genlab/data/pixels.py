@@ -39,7 +39,7 @@ def prepare(batch: Batch, binarization: str = "none", key: Key | None = None) ->
     x = batch["x"]
     if x.dtype != jnp.uint8:
         if binarization != "none":
-            raise InputError(f"data.binarization='{binarization}' needs images; this set holds {x.dtype} points")
+            raise InputError(f"data.binarization='{binarization}' needs images; this set holds {x.dtype} values")
         return dict(batch)
     if binarization == "none":
         return {**batch, "x": x.astype(jnp.float32) / 255}
@@ -80,7 +80,7 @@ def fixed_binarization(split: Split, seed: int = 0) -> dict[str, Any]:
     """
     x = np.asarray(split["x"])
     if x.dtype != np.uint8:
-        raise InputError(f"binarization needs images; this set holds {x.dtype} points")
+        raise InputError(f"binarization needs images; this set holds {x.dtype} values")
     rng = np.random.Generator(np.random.Philox(key=[seed, 0x62696E617279]))
     # 255 equally likely integers, of which x lie below x
     draw = rng.integers(0, 255, size=x.shape, dtype=np.uint8) < x

@@ -137,12 +137,15 @@ def over_members(blocks: Sequence[Mapping[str, Number] | None]) -> dict[str, Num
 
     Returns:
         Numbers with the members' common protocol, `value` (the mean), `sd` (ddof 1, null for one member), `num_members`
-        and the members' `values`; None where the members have no such block.
+        and the members' `values`; None where the members have no such block. A number that some members lack is left
+        out.
     """
     if not blocks or blocks[0] is None:
         return None
     together: dict[str, Number] = {}
     for name, number in blocks[0].items():
+        if not all(block and name in block for block in blocks):
+            continue
         numbers = [block[name] for block in blocks if block]
         values = [each["value"] for each in numbers]
         alike = {field for field in number if all(each.get(field) == number[field] for each in numbers)}

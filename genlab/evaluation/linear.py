@@ -81,6 +81,7 @@ def affine_map(function: Callable[[jax.Array], jax.Array], like: jax.Array, key:
     shape = jax.eval_shape(function, like)
     if math.prod(shape.shape) * like.size > MAX_PARAMETERS:
         return None
+    function = jax.jit(function)
     values = [np.asarray(flat(function(point)), np.float64) for point in (a + b, a, b, zero)]
     bend = np.abs(values[0] - values[1] - values[2] + values[3]).max()
     if not bend <= 1e-4 * max(np.abs(value).max() for value in values):  # a NaN is not affine

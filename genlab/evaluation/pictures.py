@@ -10,9 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from genlab.algorithm import Algorithm, State
+from genlab.errors import InputError
+from genlab.evaluation.compression import Compression, are_activations
+from genlab.evaluation.first_layer import incoming_weights
+from genlab.evaluation.neighbours import tsne_plane
 from genlab.plots import codes as plot_codes
+from genlab.plots import compression as plot_compression
 from genlab.plots import curves as plot_curves
-from genlab.plots import files, latent, points, samples
+from genlab.plots import files, filters, latent, points, samples, series
 
 Split = Mapping[str, Any]
 Prepare = Callable[[Any], Any]
@@ -21,6 +26,8 @@ COLUMNS = 10
 MANIFOLD_SIDE = 20
 SCATTER_EXAMPLES = 2_000
 PLANE_SIDE = 200
+SERIES = 15
+CODE_VIEWS = ("pca", "tsne")
 
 
 def draw_samples_over_time(
@@ -79,8 +86,13 @@ def draw_final(
     key: jax.Array,
     generated: np.ndarray | None,
     log_density: Callable[[Any], Any] | None = None,
+    *,
+    corrupt: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+    compression: Compression | None = None,
+    code_view: str = "pca",
+    activation_target: float | None = None,
 ) -> None:
-    """Whatever the algorithm can be looked at by: samples, reconstructions, latent codes, manifold, interpolations.
+    """Whatever the algorithm can be looked at by: samples, reconstructions, codes, filters, manifold, interpolations.
 
     Args:
         directory: of the figures.
@@ -90,12 +102,21 @@ def draw_final(
         key: fixed, so that the figures of two runs show the same noise.
         generated: samples [N, ...], or None.
         log_density: of the data where it is known; 2-D only.
+        corrupt: (key, x) -> x~, of prepared images, where the model is to restore them.
+        compression: what was measured of the codes.
+        code_view: how codes of more than two numbers are laid out in the plane: "pca" | "tsne".
+        activation_target: the mean activation that was asked of each unit of the code, where one was.
+
+    Raises:
+        InputError: another code_view.
     """
+    if code_view not in CODE_VIEWS:
+        raise InputError(f"code_view is {code_view!r}; it must be one of {', '.join(map(repr, CODE_VIEWS))}")
     images = np.ndim(test["x"]) == 4
     shown = prepare({name: np.asarray(values[:SCATTER_EXAMPLES]) for name, values in test.items()})
     if generated is not None and images:
         files.save(samples.samples(generated[: COLUMNS * COLUMNS], COLUMNS), directory / "samples.png")
-    if generated is not None and not images:
+    if generated is not None and np.ndim(test["x"]) == 2:
         data, drawn = np.asarray(shown["x"]), generated[:SCATTER_EXAMPLES]
         limits = plane_limits(data)
         if log_density is None:
@@ -104,22 +125,34 @@ def draw_final(
             truth = np.exp(np.asarray(log_density(points.plane(limits, PLANE_SIDE))))
             figure = points.points_and_density(drawn, truth.reshape(PLANE_SIDE, PLANE_SIDE), limits)
         files.save(figure, directory / "samples.png")
+    if generated is not None and np.ndim(test["x"]) == 3:
+        files.save(series.series_rows({"sample": generated[:SERIES]}), directory / "samples.png")
     if algorithm.encode is None:
         return
-    codes = np.asarray(jax.jit(algorithm.encode)(state, shown, key))
-    files.save(plot_codes.code_histograms(codes), directory / "code_histograms.png")
-    plane, labels = codes, np.asarray(shown["label"]) if "label" in shown else None
-    axis_names = ("$z_1$", "$z_2$")
-    if codes.shape[1] > 2:
-        plane, axis_names = principal_plane(codes), ("first principal component", "second principal component")
-    if codes.shape[1] >= 2:
-        files.save(latent.latent_scatter(plane, labels, axis_names=axis_names), directory / "latent_scatter.png")
+    encode = jax.jit(algorithm.encode)
+    codes = np.asarray(encode(state, shown, key))
+    draw_codes(directory, codes, np.asarray(shown["label"]) if "label" in shown else None, code_view,
+               prior=algorithm.density != "none", target=activation_target)  # fmt: skip
+    if images and (kernel := incoming_weights(encode, state, shown, key)) is not None:
+        files.save(filters.filters(kernel, shown["x"].shape[1:]), directory / "filters.png")
+    if np.ndim(test["x"]) > 2 and compression is not None and compression.block["reconstruction_mse"]["value"] > 0:
+        draw_compression(directory, compression)
+    if algorithm.decode is not None and np.ndim(test["x"]) == 3:
+        draw_series(
+            directory, np.asarray(shown["x"]), np.asarray(jax.jit(algorithm.decode)(state, codes[:SERIES], key))
+        )
     if algorithm.decode is None or not images:
         return
     decode = jax.jit(algorithm.decode)
     originals = np.asarray(shown["x"][: 3 * COLUMNS])
     decoded = np.asarray(decode(state, jnp.asarray(codes[: 3 * COLUMNS]), key))
     files.save(samples.reconstructions(originals, decoded, COLUMNS), directory / "reconstructions.png")
+    if corrupt is not None:
+        corrupted = jax.jit(corrupt)(jax.random.fold_in(key, 1), jnp.asarray(originals))
+        few = {name: values[: len(originals)] for name, values in shown.items()}
+        restored = decode(state, encode(state, {**few, "x": corrupted}, key), key)
+        rows = {"original": originals, "corrupted": np.asarray(corrupted), "reconstruction": np.asarray(restored)}
+        files.save(samples.image_rows(rows, COLUMNS), directory / "denoising.png")
     weights = np.linspace(0, 1, COLUMNS, dtype=np.float32)[None, :, None]
     rows = min(6, len(codes) // 2)
     starts, ends = codes[:rows, None], codes[rows : 2 * rows, None]
@@ -131,6 +164,45 @@ def draw_final(
         grid = np.asarray(decode(state, jnp.asarray(latent.manifold_codes(MANIFOLD_SIDE)), key))
         figure = latent.latent_manifold(grid, latent.normal_quantiles(MANIFOLD_SIDE))
         files.save(figure, directory / "latent_manifold.png")
+
+
+def draw_codes(
+    directory: pathlib.Path,
+    codes: np.ndarray,
+    labels: np.ndarray | None,
+    code_view: str,
+    prior: bool,
+    target: float | None,
+) -> None:
+    """The distribution of codes f[N, D], number by number and in the plane; of activations, how much they are used."""
+    files.save(plot_codes.code_histograms(codes, prior=prior), directory / "code_histograms.png")
+    if are_activations(codes):
+        files.save(plot_codes.activation_histograms(codes, target), directory / "activations.png")
+    plane, axis_names = codes, ("$z_1$", "$z_2$")
+    if codes.shape[1] > 2:
+        if code_view == "tsne" and len(codes) > 3:
+            plane, axis_names = tsne_plane(codes), ("first coordinate of t-SNE", "second coordinate of t-SNE")
+            labels = None if labels is None else labels[: len(plane)]
+        else:
+            plane, axis_names = principal_plane(codes), ("first principal component", "second principal component")
+    if codes.shape[1] >= 2:
+        files.save(latent.latent_scatter(plane, labels, axis_names=axis_names), directory / "latent_scatter.png")
+
+
+def draw_series(directory: pathlib.Path, originals: np.ndarray, decoded: np.ndarray) -> None:
+    """The first of the time series f[N, T, C], each beneath what became of it."""
+    rows = {"original": originals[: len(decoded)], "reconstruction": decoded}
+    files.save(series.series_rows(rows), directory / "reconstructions.png")
+
+
+def draw_compression(directory: pathlib.Path, compression: Compression) -> None:
+    """The model's error among PCA's: at the size of its code and, if it is sparse, at the units an example uses."""
+    pca, mse = compression.pca_mse[1:], compression.block["reconstruction_mse"]
+    found = {"this model": (mse["code_size"], mse["value"])}
+    if (active := compression.block.get("active_units", {"value": 0})["value"]) > 0:
+        found["this model, by its active units"] = (active, mse["value"])
+    figure = plot_compression.error_by_code_size(np.arange(1, len(pca) + 1), pca, found)
+    files.save(figure, directory / "error_by_code_size.png")
 
 
 def save_arrays(path: pathlib.Path, **arrays: Any) -> None:

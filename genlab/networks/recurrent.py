@@ -1,7 +1,7 @@
 """Sequences into vectors, and vectors into sequences, by long short-term memory.
 
-An image is the sequence of its rows. Between the two stands a dense code: `EncoderDecoder(SequenceEncoder(...),
-SequenceDecoder(...), code_dim)`, which `recurrent_autoencoder` puts together.
+A batch of sequences is [B, T, C]; an image is the sequence of its rows. Between the two stands a dense code:
+`EncoderDecoder(SequenceEncoder(...), SequenceDecoder(...), code_dim)`, which `recurrent_autoencoder` puts together.
 
 Reference: Hochreiter & Schmidhuber 1997; Gers et al. 2000, for the forget gate;
 Srivastava et al. 2015, "Unsupervised learning of video representations using LSTMs", section 2.2, for the reversed

@@ -61,14 +61,52 @@ def code_histograms(codes: np.ndarray, max_dims: int = 12, prior: bool = True) -
     rows = math.ceil(len(shown) / columns)
     figure = Figure(figsize=(max(2.0, style.WIDTH * columns / 6), 1.3 * rows + 0.2), layout="constrained")
     reach = max(3.0 if prior else 0.0, float(np.quantile(np.abs(codes[:, shown]), 0.999)))
+    least = 0.0 if not prior and codes.min() >= 0 else -reach
+    reach = reach or 1.0  # of codes that are all zero
     z = np.linspace(-reach, reach, 201)
     for position, dimension in enumerate(shown):
         axes = figure.add_subplot(rows, columns, position + 1)
-        axes.hist(codes[:, dimension], bins=40, range=(-reach, reach), density=True, color=style.PALE)
+        axes.hist(codes[:, dimension], bins=40, range=(least, reach), density=True, color=style.PALE)
         if prior:
             axes.plot(z, np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi), color=style.INK, lw=0.8)
         axes.set_title(f"dimension {dimension}", loc="center", fontsize=7.5)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
-        axes.set_xlim(-reach, reach)
+        axes.set_xlim(least, reach)
+    return figure
+
+
+@style.styled
+def activation_histograms(codes: np.ndarray, target: float | None = None) -> Figure:
+    """How much the units of a code without negative numbers are used: each on the whole, and each by each example.
+
+    The second panel's counts are logarithmic: of a sparse code most activations are zero.
+
+    Args:
+        codes: f[N, D] >= 0.
+        target: the mean activation that was asked of each unit, drawn as a line.
+
+    Raises:
+        ValueError: not [N, D], not finite, or negative.
+    """
+    codes = np.asarray(codes, np.float64)
+    if codes.ndim != 2 or codes.size == 0 or not (np.isfinite(codes) & (codes >= 0)).all():
+        raise ValueError(f"activations are finite codes [N, D] >= 0; got shape {codes.shape}")
+    means = codes.mean(axis=0)
+    figure = Figure(figsize=(style.WIDTH * 0.8, 2.3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    top = max(means.max(), target or 0.0)
+    left.hist(means, bins=40, range=(0.0, 1.05 * top or 1.0), color=style.BLUE)
+    left.set_title(f"{np.count_nonzero(means == 0):,} of {codes.shape[1]:,} units are never active")
+    left.set_xlabel("mean activation of a unit")
+    left.set_ylabel("units")
+    if target is not None:
+        left.axvline(target, color=style.ORANGE, lw=1.0)
+        left.set_title(f"target {target:g}", loc="right", color=style.ORANGE)
+    right.hist(codes.ravel(), bins=40, range=(0.0, codes.max() or 1.0), color=style.BLUE, log=True)
+    right.set_title(f"{np.mean(codes == 0):.0%} are zero")
+    right.set_xlabel("activation of a unit by an example")
+    right.set_ylabel("activations")
+    for axes in (left, right):
+        axes.locator_params(axis="x", nbins=5)
     return figure

@@ -1,4 +1,4 @@
-"""Reconstruction beside PCA: an Algorithm that is scikit-learn's PCA must equal its own baseline."""
+"""Reconstruction beside PCA: an Algorithm that is scikit-learn's PCA must equal its own baseline; sparsity by hand."""
 
 from typing import Any
 
@@ -82,6 +82,146 @@ def test_pca_is_fitted_on_what_fits_in_memory(monkeypatch):
     error = np.square(x - reference.inverse_transform(reference.transform(x))).mean()
     np.testing.assert_allclose(block["pca_mse"]["value"], error, rtol=1e-4)
     assert block["pca_mse"]["n_train"] == 500
+
+
+def test_the_first_examples_are_enough_for_pca_and_no_other_is_read(monkeypatch):
+    monkeypatch.setattr(compression, "MAX_PCA_EXAMPLES", 300)
+
+    class Column:
+        shape, dtype = TRAIN["x"].shape, TRAIN["x"].dtype
+
+        def __len__(self):
+            return len(TRAIN["x"])
+
+        def __getitem__(self, rows):
+            assert np.max(rows) < 300
+            return TRAIN["x"][rows]
+
+    block = compression.compression_block(principal(8), STATE, {"x": Column()}, TEST, prepare, KEY, 100)
+    assert block["pca_mse"]["n_train"] == 300
+    assert compression.num_pca_examples(784) == 300
+    monkeypatch.setattr(compression, "MAX_PCA_BYTES", 4 * 784 * 20 + 1)
+    assert compression.num_pca_examples(784) == 20
+
+
+# PCA's curve
+
+
+@pytest.mark.parametrize("code_dim", [3, 64])
+def test_the_curve_is_pca_fitted_anew_for_every_size(code_dim):
+    curve = compression.compress(principal(code_dim), STATE, TRAIN, TEST, prepare, KEY, 100).pca_mse
+    train, x = (split["x"].reshape(-1, 64) / 16 for split in (TRAIN, TEST))
+    assert curve.shape == (65,)
+    np.testing.assert_allclose(curve[0], np.square(x - train.mean(axis=0)).mean(), rtol=1e-6)
+    for size in (1, 2, 7, 30, 60, 64):
+        fitted = PCA(size, svd_solver="full").fit(train)
+        error = np.square(x - fitted.inverse_transform(fitted.transform(x))).mean()
+        np.testing.assert_allclose(curve[size], error, rtol=1e-5, atol=1e-12)
+
+
+def test_the_curve_ends_where_the_examples_do():
+    few = {"x": TRAIN["x"][:20]}
+    found = compression.compress(principal(64), STATE, few, TEST, prepare, KEY, 100)
+    assert found.pca_mse.shape == (21,) and found.block["pca_mse"]["code_size"] == 20
+    np.testing.assert_allclose(found.pca_mse[20], found.block["pca_mse"]["value"], rtol=1e-12)
+
+
+def test_errors_of_wide_examples_are_scikit_learn_s():
+    """1,100 dimensions, of which 10 vary by much: solved by random projections."""
+    rng = np.random.default_rng(0)
+    wide = (rng.normal(size=(300, 10)) @ rng.normal(size=(10, 1100)) + 0.1 * rng.normal(size=(300, 1100))).astype("f4")
+    fitted = compression.principal_components(wide[:200], 12)
+    errors = compression.pca_errors(fitted, {"x": wide[200:]}, lambda raw: raw, [12, 4])
+    for size, ours in zip((12, 4), errors, strict=True):
+        exact = PCA(size, svd_solver="full").fit(wide[:200].astype("f8"))
+        left = np.square(wide[200:] - exact.inverse_transform(exact.transform(wide[200:]))).mean(axis=1)
+        np.testing.assert_allclose(ours.mean(), left.mean(), rtol=2e-3)
+
+
+# Sparse codes
+
+
+def coded(codes) -> Any:
+    """An Algorithm that encodes pixels as is said, and decodes to black."""
+    return principal(1)._replace(
+        encode=lambda state, batch, key: codes(batch["x"].reshape(-1, 64)),
+        decode=lambda state, z, key: jnp.zeros((len(z), 8, 8, 1)),
+    )
+
+
+def test_sparsity_of_codes_written_by_hand():
+    codes = np.array([
+        [0.0, 8.0, 0.011, 5.0],
+        [0.0, 0.0, 1.000, 5.0],
+        [0.0, 0.0, 0.009, 5.0],
+        [0.0, 0.1, 0.000, 5.0],  # 0.08 is a hundredth of 8
+    ], np.float32)  # fmt: skip
+    block = compression.sparsity(codes)
+    active, mean = block["active_units"], block["mean_activation"]
+    assert active["value"] == (3 + 2 + 1 + 2) / 4 and active["never_active"] == 1
+    assert active["standard_error"] == pytest.approx(np.std([3, 2, 1, 2], ddof=1) / 2)
+    means = [0.0, 8.1 / 4, 1.02 / 4, 5.0]
+    assert mean["value"] == pytest.approx(np.mean(means))
+    assert mean["mean_deviation_of_a_unit"] == pytest.approx(np.abs(means - np.mean(means)).mean())
+    assert mean["largest_deviation_of_a_unit"] == pytest.approx(5.0 - np.mean(means))
+    assert active["n"] == mean["n"] == 4 and active["code_size"] == mean["code_size"] == 4
+
+
+def test_a_sparse_code_stands_beside_as_many_components_as_it_has_active_units():
+    """Ten units: one counts a pixel, two are always on, one of the others is on for any example, by a pixel's value."""
+    pixel = TEST["x"].reshape(-1, 64)[:, 20] / 16
+
+    def codes(x):
+        which = jax.nn.one_hot(jnp.minimum((7 * x[:, 20]).astype(jnp.int32), 6), 7)
+        return jnp.concatenate([x[:, 20:21], jnp.full((len(x), 2), 0.3), 0.2 * which], axis=1)
+
+    block = compression_block(coded(codes))
+    active = 3 + (pixel > 0.01).mean()
+    assert block["active_units"]["value"] == pytest.approx(active) and 3 < active < 4
+    assert block["mean_activation"]["value"] == pytest.approx((pixel.mean() + 0.6 + 0.2) / 10, rel=1e-5)
+    x = TEST["x"].reshape(-1, 64) / 16
+    four = PCA(4, svd_solver="full").fit(TRAIN["x"].reshape(-1, 64) / 16)
+    errors = np.square(x - four.inverse_transform(four.transform(x))).mean(axis=1)
+    of_active = block["pca_mse_active_units"]
+    assert of_active["code_size"] == 4 and of_active["value"] == pytest.approx(errors.mean(), rel=1e-5)
+    assert block["pca_mse"]["code_size"] == 10 and block["pca_mse"]["value"] < of_active["value"]
+    np.testing.assert_allclose(block["reconstruction_mse"]["value"], np.square(x).mean(), rtol=1e-5)
+
+
+def test_a_dead_code_stands_beside_the_mean():
+    block = compression_block(coded(lambda x: jnp.zeros((len(x), 5))))
+    x, mean = TEST["x"].reshape(-1, 64) / 16, TRAIN["x"].reshape(-1, 64).mean(axis=0) / 16
+    assert block["active_units"]["value"] == 0 and block["active_units"]["never_active"] == 5
+    assert block["pca_mse_active_units"]["code_size"] == 0
+    assert block["pca_mse_active_units"]["value"] == pytest.approx(np.square(x - mean).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("codes", "activations"),
+    [
+        (lambda x: jax.nn.relu(x[:, :5] - 0.5), True),
+        (lambda x: jax.nn.sigmoid(x[:, :5]), True),
+        (lambda x: (x[:, 20:25] > 0.5).astype(jnp.float32), True),
+        (lambda x: x[:, 20:25] - 0.1, False),
+        (lambda x: jnp.floor(5 * x[:, 20:25]), False),  # indices into a book
+    ],
+)
+def test_sparsity_is_of_activations(codes, activations):
+    block = compression_block(coded(codes))
+    assert (block.keys() >= {"active_units", "mean_activation", "pca_mse_active_units"}) == activations
+    assert activations or block.keys() == {"reconstruction_mse", "pca_mse", "compression_ratio"}
+
+
+def test_the_test_split_is_encoded_once():
+    seen = []
+
+    def codes(x):
+        jax.debug.callback(lambda first: seen.append(len(first)), x)
+        return jax.nn.relu(x[:, :5] - 0.5)
+
+    compression_block(coded(codes))
+    jax.effects_barrier()
+    assert sum(seen) == 600  # 597 examples in batches of 100
 
 
 @pytest.mark.parametrize("lacking", ["encode", "decode"])

@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genlab.algorithm import Algorithm, new_state
+from genlab.algorithm import Algorithm, Player, new_state
 from genlab.data import prepare
+from genlab.errors import InputError
 from genlab.evaluation import pictures
+from genlab.evaluation.compression import Compression
+from genlab.evaluation.neighbours import tsne_plane
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -48,24 +51,24 @@ def algorithm(dim=2, without=()):
     return model._replace(**dict.fromkeys(without))
 
 
-def drawn(directory, model, test, generated, log_density=None):
+def drawn(directory, model, test, generated, log_density=None, **options):
     """The names of the figures of a final model; each must be a PNG."""
     state = new_state({})
-    pictures.draw_final(directory, model, state, test, prepare, KEY, generated, log_density)
+    pictures.draw_final(directory, model, state, test, prepare, KEY, generated, log_density, **options)
     paths = list(directory.glob("*")) if directory.exists() else []
     assert all(path.read_bytes().startswith(PNG) for path in paths)
     return {path.name for path in paths}
 
 
 SAMPLES = RNG.uniform(size=(30, 4, 4, 1)).astype(np.float32)
-OF_CODES = {"code_histograms.png", "latent_scatter.png"}
+OF_CODES = {"code_histograms.png", "latent_scatter.png", "activations.png"}  # pixels are not negative
 OF_IMAGES = {"reconstructions.png", "interpolations.png"}
 
 
 @pytest.mark.parametrize(
     ("dim", "expected"),
     [
-        (1, OF_IMAGES | {"samples.png", "code_histograms.png"}),
+        (1, OF_IMAGES | {"samples.png", "code_histograms.png", "activations.png"}),
         (2, OF_CODES | OF_IMAGES | {"samples.png", "latent_manifold.png"}),
         (20, OF_CODES | OF_IMAGES | {"samples.png"}),
     ],
@@ -98,13 +101,14 @@ def test_a_model_with_no_ability_leaves_nothing(tmp_path):
 def test_figures_of_a_model_of_points(tmp_path, known):
     log_density = (lambda x: -0.5 * jnp.sum(x**2, axis=1) - jnp.log(2 * jnp.pi)) if known else None
     samples = RNG.normal(size=(60, 2)).astype(np.float32)
-    assert drawn(tmp_path, algorithm(2), POINTS, samples, log_density) == OF_CODES | {"samples.png"}
+    expected = OF_CODES - {"activations.png"} | {"samples.png"}
+    assert drawn(tmp_path, algorithm(2), POINTS, samples, log_density) == expected
 
 
-def captured(monkeypatch, name):
+def captured(monkeypatch, name, module=pictures.samples):
     """What a plot function is given, still drawn."""
-    calls, function = [], getattr(pictures.samples, name)
-    monkeypatch.setattr(pictures.samples, name, lambda *args: calls.append(args) or function(*args))
+    calls, function = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *args, **named: calls.append(args) or function(*args, **named))
     return calls
 
 
@@ -127,6 +131,93 @@ def test_interpolations_go_straight_from_one_code_to_another(tmp_path, monkeypat
     codes = np.stack([np.linspace(first[i], first[6 + i], 10) for i in range(6)])  # of the rows, [6, 10]
     assert walked.shape == (6, 10, 4, 4, 1)
     np.testing.assert_allclose(walked[:, :, 0, 0, 0], 1 / (1 + np.exp(-codes)), rtol=1e-5)
+
+
+def test_denoising_shows_what_is_made_of_the_corrupted_images(tmp_path, monkeypatch):
+    calls = captured(monkeypatch, "image_rows")
+    negative = lambda key, x: 1 - x + 0.01 * jax.random.normal(key, x.shape)
+    figures = drawn(tmp_path, algorithm(2), IMAGES, None, corrupt=negative)
+    assert "denoising.png" in figures and "reconstructions.png" in figures
+    ((_, _), (rows, columns)) = calls  # the clean reconstructions, then these
+    x = IMAGES["x"].astype(np.float32) / 255
+    assert list(rows) == ["original", "corrupted", "reconstruction"] and columns == 10
+    np.testing.assert_allclose(rows["original"], x, rtol=1e-6)
+    np.testing.assert_allclose(rows["corrupted"], 1 - x, atol=0.06)
+    assert rows["corrupted"].std() > 0 and (rows["corrupted"] != 1 - x).mean() > 0.9
+    expected = 1 / (1 + np.exp(-rows["corrupted"].reshape(30, 16)[:, :1]))
+    np.testing.assert_allclose(rows["reconstruction"].reshape(30, 16), np.tile(expected, (1, 16)), rtol=1e-5)
+
+
+def measured(**numbers):
+    block = {"reconstruction_mse": {"value": 0.02, "code_size": 3}, **numbers}
+    return Compression(block, np.array([0.2, 0.1, 0.05, 0.025, 0.01]))
+
+
+def test_the_error_stands_at_the_size_of_the_code_and_at_its_active_units(tmp_path, monkeypatch):
+    calls = captured(monkeypatch, "error_by_code_size", pictures.plot_compression)
+    for compression in (measured(), measured(active_units={"value": 1.5}), measured(active_units={"value": 0.0})):
+        assert "error_by_code_size.png" in drawn(tmp_path, algorithm(3), IMAGES, None, compression=compression)
+    for sizes, mse, _ in calls:
+        np.testing.assert_array_equal(sizes, [1, 2, 3, 4])
+        np.testing.assert_array_equal(mse, [0.1, 0.05, 0.025, 0.01])
+    dense, sparse, dead = (points for _, _, points in calls)
+    assert dense == dead == {"this model": (3, 0.02)}
+    assert sparse == {"this model": (3, 0.02), "this model, by its active units": (1.5, 0.02)}
+
+
+def test_a_perfect_copy_has_no_place_on_a_logarithmic_scale(tmp_path):
+    perfect = measured(reconstruction_mse={"value": 0.0, "code_size": 3})
+    assert "error_by_code_size.png" not in drawn(tmp_path, algorithm(3), IMAGES, None, compression=perfect)
+
+
+@pytest.mark.parametrize(("dim", "examples", "shown"), [(5, 30, "tsne"), (5, 3, "pca"), (2, 30, "codes")])
+def test_the_code_view_lays_out_longer_codes(tmp_path, monkeypatch, dim, examples, shown):
+    calls = captured(monkeypatch, "latent_scatter", pictures.latent)
+    assert pictures.tsne_plane is tsne_plane
+    monkeypatch.setattr(pictures, "tsne_plane", lambda codes: -codes[:20, :2])
+    few = {name: values[:examples] for name, values in IMAGES.items()}
+    drawn(tmp_path, algorithm(dim), few, None, code_view="tsne")
+    ((plane, labels),) = calls
+    codes = few["x"].reshape(examples, 16)[:, :dim].astype(np.float32) / 255
+    expected = {"tsne": -codes[:20, :2], "pca": pictures.principal_plane(codes), "codes": codes}[shown]
+    np.testing.assert_allclose(np.abs(plane), np.abs(expected), atol=1e-5)
+    np.testing.assert_array_equal(labels, few["label"][: len(expected)])
+
+
+def test_an_unknown_code_view_is_refused_before_anything_is_drawn(tmp_path):
+    with pytest.raises(InputError, match="code_view is 'umap'; it must be one of 'pca', 'tsne'"):
+        drawn(tmp_path, algorithm(5), IMAGES, SAMPLES, code_view="umap")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_target_is_of_the_activations(tmp_path, monkeypatch):
+    calls = captured(monkeypatch, "activation_histograms", pictures.plot_codes)
+    drawn(tmp_path, algorithm(5), IMAGES, None, activation_target=0.25)
+    ((codes, target),) = calls
+    assert codes.shape == (30, 5) and target == 0.25
+
+
+def test_filters_are_the_weights_of_the_first_layer(tmp_path, monkeypatch):
+    calls = captured(monkeypatch, "filters", pictures.filters)
+    kernel = RNG.normal(size=(16, 3)).astype(np.float32)
+    linear = algorithm()._replace(
+        encode=lambda state, batch, key: batch["x"].reshape(-1, 16) @ state.players["one"].params["kernel"]
+    )
+    state = new_state({"one": Player({"kernel": jnp.asarray(kernel)}, {}, ())})
+    pictures.draw_final(tmp_path, linear, state, IMAGES, prepare, KEY, None)
+    ((shown, shape),) = calls
+    np.testing.assert_array_equal(shown, kernel)
+    assert shape == (4, 4, 1) and (tmp_path / "filters.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize(("density", "prior"), [("none", False), ("bound", True), ("implicit", True)])
+def test_the_standard_normal_is_drawn_where_codes_have_a_prior(tmp_path, monkeypatch, density, prior):
+    given, plot = [], pictures.plot_codes.code_histograms
+    monkeypatch.setattr(
+        pictures.plot_codes, "code_histograms", lambda codes, prior: given.append(prior) or plot(codes, prior=prior)
+    )
+    drawn(tmp_path, algorithm(3)._replace(density=density), IMAGES, None)
+    assert given == [prior]
 
 
 # Samples over time
