@@ -70,8 +70,14 @@ def linear(config: ml_collections.ConfigDict) -> None:
 def linear_l2(config: ml_collections.ConfigDict) -> None:
     """The same with squared kernels as a penalty: the principal directions themselves."""
     linear(config)
+    config.batch_size = 3_500  # all at once: what batches differ by keeps encoder and decoder apart
+    config.num_steps = 1_500
+    config.eval_every_steps = 500
+    config.steps_per_call = 20
+    config.optimizer.learning_rate = 1e-2
+    config.optimizer.b2 = 0.99  # a longer memory of gradients slows the decay of weights that no pixel speaks for
     config.model.penalties = ("l2",)
-    config.model.l2_weight = 0.3  # directions of less variance than this vanish
+    config.model.l2_weight = 0.5  # directions of less variance than this vanish
 
 
 def undercomplete(config: ml_collections.ConfigDict) -> None:

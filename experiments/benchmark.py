@@ -1,6 +1,7 @@
 """Speed, beside other libraries and bare matrix products, and how cost grows; in one run on one machine.
 
 python -m experiments.benchmark [--rows=dense,conv] [--precision=bfloat16] [--platform=gpu]
+python -m experiments.benchmark --rows=autoencoders
 python -m experiments.benchmark --rows= --batch_sizes=128,256,512,1024,2048,4096,8192 --widths=... --populations=...
 
 Programs that are compared take turns, round after round; a ratio is that of two programs in the same round, and its
@@ -19,11 +20,16 @@ from absl import app, flags, logging
 from experiments.launch import fail
 from experiments.timing import growth, measure, table
 from experiments.timing.output import draw, teller
-from experiments.timing.rows import ROWS, digits
+from experiments.timing.rows import BY_DEFAULT, ROWS, digits
 from experiments.timing.setting import Setting, choose_platform, count_cores
 from genlab.errors import InputError
 
-WHAT = flags.DEFINE_list("rows", list(ROWS), "What is measured beside others; may be empty where a sweep is asked for.")
+WHAT = flags.DEFINE_list(
+    "rows",
+    list(BY_DEFAULT),
+    "What is measured, beside others where it has peers; autoencoders, every variant in about five minutes, is asked "
+    "for by name. May be empty where a sweep is asked for.",
+)
 ROUNDS = flags.DEFINE_integer("rounds", 5, "How often each program has its turn.", lower_bound=1)
 SECONDS = flags.DEFINE_float("seconds", 0.5, "Length of a turn.", lower_bound=0.001)
 PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "Of the networks, ours and theirs.")

@@ -75,7 +75,7 @@ def sweeps(
         raise InputError(f"--batch_size={batch_size} does not divide among {uneven[0]} devices")
 
     def row(b: int = batch_size, hidden: int = width) -> Row:
-        return rows.vae_row(name, config(setting.precision, b, hidden), layers(b, hidden), dataset)
+        return rows.recipe_row(name, config(setting.precision, b, hidden), layers(b, hidden), dataset)
 
     def solo(value: int, row: Row, num_devices: int = 1) -> Point:
         # a CPU's devices share its cores
@@ -92,7 +92,7 @@ def sweeps(
     ]
     for mode in population.MODES if setting.platform == "cpu" else ("vmap",):
         points = [crowd(num, mode) for num in asked["populations"]]
-        found.append(Sweep(f"members, {mode}", f"{usual} each, {wide}", points))
+        found.append(Sweep(f"members, {mode}", f"{mode}: {usual} each, {wide}", points))
     shared = [solo(num, row(), num) for num in asked["devices"]]
     found.append(Sweep("devices", f"{usual} in all, {wide}", shared, power=-1))
     return [sweep for sweep in found if sweep.points]

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -90,7 +91,7 @@ def growth(panels: Sequence[tuple[str, str, Sequence[float], Sequence[Sequence[f
         axes.yaxis.set_minor_locator(NullLocator())
         axes.grid(axis="y")
         axes.set_xlabel(axis)
-        axes.set_title(title, fontsize=7.5)
+        axes.set_title(textwrap.fill(title, 34), fontsize=7.5)  # as wide as a panel
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=2)
     figure.supylabel("cost of a step, in multiples of the first", fontsize=8)

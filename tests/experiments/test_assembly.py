@@ -1,5 +1,6 @@
 """Whole recipes, assembled for one model, for several devices and for a population, take the same steps."""
 
+import functools
 import pathlib
 from typing import Any
 
@@ -15,7 +16,7 @@ from genlab import data
 from genlab.errors import InputError
 from genlab.training import population
 
-RECIPES = {"dense": {}, "conv": {"model.batch_norm": False}, "conv with batch norm": {"model.batch_norm": True}}
+RECIPES = {"dense": {}, "conv": {"model.batch_norm": True}}
 
 
 @pytest.fixture(scope="module")
@@ -25,24 +26,37 @@ def dataset():
 
 def recipe(name, **changes):
     """A recipe of small networks, batch 32."""
-    config = recipes.get_config(name.split()[0])
-    fields: dict[str, Any] = {"batch_size": 32, "model.hidden": (64,), "model.channels": (4, 8), "model.latent_dim": 8}
+    config = recipes.get_config(name)
+    fields: dict[str, Any] = {
+        "batch_size": 32,
+        "seed": 3,
+        "model.hidden": (64,),
+        "model.channels": (4, 8),
+        "model.latent_dim": 8,
+    }
     # where a gradient vanishes Adam divides its last bit by eps, and at a kink the last bit decides
     fields |= {"optimizer.eps": 1e-4, "model.activation": "tanh"}
     config.update_from_flattened_dict(fields | RECIPES[name] | changes)
     return config
 
 
-def trained(config, dataset, num_steps):
-    """(progress on the host, assembly) after so many steps, in two calls."""
-    assembly = assemble(config, dataset, build)
+def trained(config, dataset, *stops):
+    """([progress on the host after so many steps, for each stop], assembly), in one call up to each."""
+    assembly, found = assemble(config, dataset, build), []
     now, done = assembly.start(), 0
     steps = assembly.compile_steps(pathlib.Path("nowhere"), now)
-    for num in (num_steps // 3, num_steps - num_steps // 3):
-        now = steps(now, assembly.batches.read(done, num, num_steps), num)
-        done += num
+    for stop in stops:
+        now = steps(now, assembly.batches.read(done, stop - done, stops[-1]), stop - done)
+        found.append(jax.device_get(now))
+        done = stop
     assembly.close()
-    return jax.device_get(now), assembly
+    return found, assembly
+
+
+@pytest.fixture(scope="module")
+def alone(dataset):
+    """(name, seed) -> a recipe's solo run after 10 steps and after 50, trained once."""
+    return functools.cache(lambda name, seed: trained(recipe(name, seed=seed), dataset, 10, 50)[0])
 
 
 def assert_close(left, right, tolerance=1e-5):
@@ -52,38 +66,40 @@ def assert_close(left, right, tolerance=1e-5):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale, err_msg=jax.tree_util.keystr(path))
 
 
-@pytest.mark.parametrize(("name", "placement"), [*((name, "device") for name in RECIPES), ("dense", "stream")])
-def test_eight_devices_take_the_steps_of_one(name, placement, dataset):
-    changes = {"data.placement": placement}
-    alone, _ = trained(recipe(name, **changes), dataset, 10)
-    together, assembly = trained(recipe(name, devices=8, **changes), dataset, 10)
+@pytest.mark.parametrize(("name", "placement"), [("dense", "device"), ("dense", "stream"), ("conv", "device")])
+def test_eight_devices_take_the_steps_of_one(name, placement, alone, dataset):
+    """Whose batches lie on the device, where theirs may be streamed."""
+    (_, together), assembly = trained(recipe(name, devices=8, **{"data.placement": placement}), dataset, 3, 10)
     (part, *_) = (shard.data.shape for shard in jax.tree.leaves(assembly.batches.read(0, 1, 1))[0].addressable_shards)
     assert part[:2] == (1, 4)  # of a batch of 32
-    assert_close(together, alone)
+    assert_close(together, alone(name, 3)[0])
 
 
-@pytest.mark.parametrize(
-    ("name", "mode"), [("dense", "vmap"), ("dense", "loop"), ("conv", "loop"), ("conv with batch norm", "vmap")]
-)
-def test_members_are_the_solo_runs_of_their_seeds_over_50_steps(name, mode, dataset):
-    config = recipe(name, population_mode=mode, population=2, seed=3)
-    together, assembly = trained(config, dataset, 50)
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("mode", population.MODES)
+def test_members_are_the_solo_runs_of_their_seeds_over_50_steps(name, mode, alone, dataset):
+    config = recipe(name, population_mode=mode, population=2)
+    (_, together), assembly = trained(config, dataset, 17, 50)
     assert [member.config.seed for member in assembly.members] == [3, 4]
     for number, member in enumerate(assembly.members):
-        alone, _ = trained(member.config, dataset, 50)
-        assert_close(population.member(together, number), alone)
+        assert_close(population.member(together, number), alone(name, member.config.seed)[1])
 
 
-def test_members_are_the_solo_runs_of_their_rates_on_eight_devices(dataset):
-    lists = "optimizer.learning_rate=1e-4,1e-3 model.beta=1,4 seed=0,1"
+def test_members_are_the_solo_runs_of_their_rates_on_eight_devices(alone, dataset):
+    lists = "optimizer.learning_rate=1e-4,1e-3 model.beta=4,1 seed=3,4"
     config = recipe("dense", population=lists, devices=8, population_mode="loop")
-    together, assembly = trained(config, dataset, 20)
+    (_, together), assembly = trained(config, dataset, 4, 10)
     assert len(assembly.members) == 8
     kernel = together.state.players["vae"].params["decoder"]["Dense_0"]["kernel"]
     assert len(np.unique(kernel.reshape(8, -1), axis=0)) == 8
-    for number in (0, 3, 6):
-        alone, _ = trained(assembly.members[number].config, dataset, 20)
-        assert_close(population.member(together, number), alone)
+    # the two share no value of any list, and the last has the recipe's
+    (first,), _ = trained(assembly.members[0].config, dataset, 10)
+    assert_close(population.member(together, 0), first)
+    usual = recipe("dense")
+    assert assembly.members[7].fields == {
+        "optimizer.learning_rate": usual.optimizer.learning_rate, "model.beta": usual.model.beta, "seed": 4,
+    }  # fmt: skip
+    assert_close(population.member(together, 7), alone("dense", 4)[0])
 
 
 def test_members_differ_by_every_combination_the_last_name_fastest():

@@ -27,7 +27,7 @@ def dataset():
 
 @pytest.fixture(scope="module")
 def row(dataset):
-    row = rows.vae_row("small", rows.dense_config("float32", 16, 8), rows.dense_layers(16, 8), dataset)
+    row = rows.recipe_row("small", rows.dense_config("float32", 16, 8), rows.dense_layers(16, 8), dataset)
     return row._replace(steps_per_call=4)
 
 
@@ -109,7 +109,7 @@ def test_a_sweep_leaves_numbers_and_a_plot(tmp_path):
 @pytest.mark.parametrize(
     ("argument", "complaint"),
     [
-        ("--rows=dense,dens", "--rows has no 'dens'; known: dense, conv, dcgan, keras"),
+        ("--rows=dense,dens", "--rows has no 'dens'; known: dense, conv, dcgan, keras, autoencoders"),
         ("--rows=", "--rows is empty and no sweep is asked for"),
         ("--widths=64,0", "--widths has '0'; it takes whole numbers from 1"),
         ("--batch_sizes=1e3", "--batch_sizes has '1e3'; it takes whole numbers from 1"),

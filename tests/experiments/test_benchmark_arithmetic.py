@@ -1,5 +1,6 @@
 """What the benchmark makes of times, checked with hand-made ones; and the FLOPs that it counts."""
 
+import math
 import re
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import autoencoder as recipes
 from experiments.peers.worker import Program
 from experiments.timing import growth, matrix_product, measure, memory, rows, table, turns
 from experiments.timing.flops import flops_per_step
@@ -60,15 +62,55 @@ def test_flops_are_those_of_the_compiled_products(dataset):
 
 def kernels(algorithm):
     state = jax.eval_shape(algorithm.init, jax.random.key(0), {"x": jnp.zeros((2, 28, 28, 1))})
-    (player,) = state.players.values()
-    return sorted(leaf.size for leaf in jax.tree.leaves(player.params) if leaf.ndim > 1)
+    params = [player.params for player in state.players.values()]
+    return sorted(leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
 
 
-@pytest.mark.parametrize("name", list(rows.ROWS))
+def from_layers(row):
+    return sorted(inputs * outputs for _, inputs, outputs in row.layers)
+
+
+@pytest.mark.parametrize("name", rows.BY_DEFAULT)
 def test_the_layers_of_a_row_are_those_of_its_parameters(dataset, name):
     """A kernel has as many numbers as its product has inputs times outputs."""
     for row in rows.ROWS[name](dataset, "float32"):
-        assert kernels(row.algorithm) == sorted(inputs * outputs for _, inputs, outputs in row.layers)
+        assert kernels(row.algorithm) == from_layers(row)
+
+
+def is_program(value):
+    return hasattr(value, "eqns")
+
+
+def multiplications(jaxpr):
+    """Of all products of a program, as often as they are computed; of branches, in the one that has most."""
+    total = 0
+    for equation in jaxpr.eqns:
+        inner = jax.tree.leaves(list(equation.params.values()), is_leaf=is_program)
+        counts = [multiplications(each) for each in inner if is_program(each)]
+        times = equation.params["length"] if equation.primitive.name == "scan" else 1
+        total += max(counts) if equation.primitive.name == "cond" else times * sum(counts)
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            total += depth * math.prod(equation.outvars[0].aval.shape)
+    return total
+
+
+def test_every_autoencoder_but_principal_components_has_a_row_with_its_products(dataset):
+    """Where networks are dense or recurrent, those of the step as it is traced; of convolutions, by their kernels."""
+    found = {row.title: row for row in rows.ROWS["autoencoders"](dataset, "float32")}
+    assert set(rows.ROWS) == {*rows.BY_DEFAULT, "autoencoders"}
+    others = {"pca", "waves"}  # fitted at once, and not on images
+    assert set(found) == {f"autoencoder, {variant}, batch 128" for variant in recipes.VARIANTS if variant not in others}
+    batch, key = {"x": jnp.zeros((128, 28, 28, 1))}, jax.random.key(0)
+    for title, row in found.items():
+        if "conv" in title or "unpooling" in title:
+            assert kernels(row.algorithm) == from_layers(row)
+            continue
+        state = jax.eval_shape(row.algorithm.init, key, batch)
+        traced = 2 * multiplications(jax.make_jaxpr(row.algorithm.step)(state, batch, key).jaxpr)
+        # the closed form of contraction is one small product more
+        assert traced == pytest.approx(flops_per_step(row.layers), rel=2e-3 if "contractive" in title else 0), title
 
 
 @pytest.mark.parametrize("network", list(growth.NETWORKS))
@@ -203,6 +245,9 @@ def test_a_sweep_is_made_for_every_list_that_has_values(dataset):
     found = growth.sweeps("dense", asked, 32, dataset, SETTING)
     assert [sweep.axis for sweep in found] == ["width", "members, vmap", "members, loop", "devices"]
     assert [point.members for point in found[1].points] == [1, 2]
+    assert [sweep.title for sweep in found[1:3]] == [
+        f"{mode}: dense VAE, batch 32 each, width 400" for mode in ("vmap", "loop")
+    ]
     assert [point.processors for point in found[3].points] == [1, 1]  # a CPU's devices share its cores
     found = growth.sweeps("dense", asked, 32, dataset, SETTING._replace(platform="gpu"))
     assert [sweep.axis for sweep in found] == ["width", "members, vmap", "devices"]

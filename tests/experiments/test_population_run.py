@@ -14,7 +14,7 @@ from test_resume import final_arrays, metrics, newest
 
 # where a gradient vanishes Adam divides its last bit by eps, and at a kink the last bit decides
 SMOOTH = {"optimizer__eps": 1e-4, "model__activation": "tanh"}
-CROWD = SMOOTH | {"seed": 5, "population": 3, "num_steps": 400, "steps_per_call": 9, "log_every_steps": 70,
+CROWD = SMOOTH | {"seed": 5, "population": 2, "num_steps": 400, "steps_per_call": 9, "log_every_steps": 70,
                   "eval_every_steps": 150, "checkpoint_every_steps": 40, "figure_every_steps": 0}  # fmt: skip
 MODE = {"mode": "loop", "seconds_per_step": {"vmap": 2.0, "loop": 1.0}}  # as no measurement would have it
 BLOCKS = ("generation", "representation", "density")
@@ -22,6 +22,8 @@ BLOCKS = ("generation", "representation", "density")
 
 @pytest.fixture(scope="module")
 def start(environment, tmp_path_factory):
+    # fully optimized, the programs that draw parameters take longer to compile than all runs to train
+    environment = environment | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
     with forks.starter(environment, tmp_path_factory.mktemp("output")) as start:
         yield start
 
@@ -34,14 +36,14 @@ def prepared(directory):
 
 
 @pytest.fixture(scope="module")
-def crowd(command, tmp_path_factory):
+def crowd(start, tmp_path_factory):
     """The workdir of a population that was not interrupted."""
     workdir = prepared(tmp_path_factory.mktemp("runs") / "crowd")
     arguments = tiny(workdir, **CROWD)
     where = arguments.index(f"--workdir={workdir}")
-    done = command(*arguments[:where], "--workdir", str(workdir), *arguments[where + 1 :])  # written either way
+    done = start(*arguments[:where], "--workdir", str(workdir), *arguments[where + 1 :]).finish()  # written either way
     assert done.code == 0 and complaints(done.err) == [], done.err
-    assert "member 2 of 3: seed=7" in done.out
+    assert "member 1 of 2: seed=6" in done.out
     return workdir
 
 
@@ -55,8 +57,8 @@ def numbers(card):
 
 
 def test_a_population_leaves_a_folder_a_member_and_the_card_and_curves_of_all(crowd):
-    assert {path.name for path in (crowd / "members").iterdir()} == {"0", "1", "2"}
-    for number in range(3):
+    assert {path.name for path in (crowd / "members").iterdir()} == {"0", "1"}
+    for number in range(2):
         own = crowd / "members" / str(number)
         assert {"card.json", "config.json", "metrics.jsonl", "report.html", "samples.npz"} <= {
             path.name for path in own.iterdir()
@@ -68,27 +70,27 @@ def test_a_population_leaves_a_folder_a_member_and_the_card_and_curves_of_all(cr
         assert metrics(own) == [
             {name: value[number] if isinstance(value, list) else value for name, value in row.items()} for row in rows
         ]
-    images = [np.load(crowd / "members" / str(number) / "samples.npz")["images"] for number in range(3)]
-    assert images[0].shape == (16, 8, 8, 1) and (images[0] != images[1]).any() and (images[1] != images[2]).any()
+    images = [np.load(crowd / "members" / str(number) / "samples.npz")["images"] for number in range(2)]
+    assert images[0].shape == (16, 8, 8, 1) and (images[0] != images[1]).any()
     assert (crowd / "figures" / "curves.png").stat().st_size > 1000 and (crowd / "report.html").exists()
     rows = metrics(crowd)
     assert [row["step"] for row in rows if row["split"] == "train"] == [70, 140, 210, 280, 350, 400]
     assert [row["step"] for row in rows if row["split"] == "validation"] == [150, 300, 400]
     for row in rows:
         terms = [value for name, value in row.items() if name not in ("step", "split")]
-        assert terms and all(isinstance(value, list) and len(value) == 3 for value in terms)
-        assert len(set(row["loss"])) == 3
+        assert terms and all(isinstance(value, list) and len(value) == 2 for value in terms)
+        assert len(set(row["loss"])) == 2
 
 
 def test_the_card_has_mean_and_deviation_of_its_members_cards(crowd):
-    card, members = card_of(crowd), [card_of(crowd / "members" / str(number)) for number in range(3)]
-    assert card["population"]["size"] == 3 and card["num_params"] == members[0]["num_params"]
-    assert card["population"]["members"] == [{"seed": seed, "failure": None} for seed in (5, 6, 7)]
+    card, members = card_of(crowd), [card_of(crowd / "members" / str(number)) for number in range(2)]
+    assert card["population"]["size"] == 2 and card["num_params"] == members[0]["num_params"]
+    assert card["population"]["members"] == [{"seed": seed, "failure": None} for seed in (5, 6)]
     together = numbers(card)
     assert set(together) == set(numbers(members[0])) and len(together) == 10
     for name, number in together.items():
         values = np.array([numbers(member)[name]["value"] for member in members])
-        assert number["values"] == values.tolist() and number["num_members"] == 3
+        assert number["values"] == values.tolist() and number["num_members"] == 2
         assert number["value"] == pytest.approx(values.mean(), rel=1e-12)
         assert number["sd"] == pytest.approx(values.std(ddof=1), rel=1e-9, abs=1e-15)
         alike = numbers(members[0])[name]  # and the members' protocol, less each one's own error
@@ -137,13 +139,13 @@ def test_a_population_that_is_killed_ends_as_if_it_had_not_been(start, crowd, tm
     left, right = final_arrays(workdir), final_arrays(crowd)
     assert left.keys() == right.keys() and newest(workdir) == newest(crowd) == 400
     for name, array in left.items():
-        assert array.shape[0] == 3 and array.dtype == right[name].dtype, name
+        assert array.shape[0] == 2 and array.dtype == right[name].dtype, name
         assert array.tobytes() == right[name].tobytes(), name
 
 
 def test_the_others_are_evaluated_when_a_member_diverges(start, tmp_path):
     rates = "optimizer.learning_rate=1e9,1e-3"
-    arguments = tiny(tmp_path, population=rates, log_every_steps=10, figure_every_steps=15)
+    arguments = tiny(tmp_path, **SMOOTH, population=rates, log_every_steps=10, figure_every_steps=15)
     done = start(*arguments).finish()
     assert done.code == 0, done.err
     (warning,) = complaints(done.err)
@@ -168,7 +170,7 @@ def test_the_others_are_evaluated_when_a_member_diverges(start, tmp_path):
 
 
 def test_when_all_members_diverge_the_run_fails(start, tmp_path):
-    done = start(*tiny(tmp_path, population="optimizer.learning_rate=1e9,1e10", log_every_steps=10)).finish()
+    done = start(*tiny(tmp_path, **SMOOTH, population="optimizer.learning_rate=1e9,1e10", log_every_steps=10)).finish()
     assert done.code == 1
     assert re.fullmatch(
         rf"error: step \d+: .* is not (a finite number|finite); earlier checkpoints in {tmp_path}/.* are intact",

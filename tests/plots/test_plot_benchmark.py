@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
+from matplotlib.text import Text
 
 from genlab.plots.benchmark import growth, speeds
 
@@ -40,6 +41,15 @@ def test_growth_is_drawn_on_log_scales_beside_what_is_proportional():
     assert ranges == [[1.0, 1.0], [1.5, 1.9], [3.0, 3.4]]
     assert [label.get_text() for label in widths.get_xticklabels()] == ["100", "200", "400"]
     figure.canvas.draw()
+
+
+def test_a_title_is_no_wider_than_its_panel():
+    title = "loop: convolutional VAE, batch 1,024 each, width 1024"
+    figure = growth([("members", title, [1, 2], [[1.0], [2.0]], 1)] * 3)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        (shown,) = [text for text in axes.findobj(Text) if " ".join(text.get_text().split()) == title]
+        assert shown.get_window_extent().width <= axes.get_window_extent().width
 
 
 @pytest.mark.parametrize(

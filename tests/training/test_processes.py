@@ -1,8 +1,11 @@
 """Two real processes: what they do together, and that none outlives another in silence."""
 
+import functools
+import itertools
 import signal
 import socket
 import time
+from concurrent import futures
 
 import pytest
 from together import finish, free_port, run, start
@@ -42,17 +45,6 @@ processes.leave(0)
 """
 
 
-def test_what_processes_do_together(tmp_path):
-    first, second = run(TOGETHER, 2, tmp_path)
-    assert (first.code, second.code) == (0, 0)
-    assert first.err == second.err == []
-    assert first.out[0] == "True 2" and second.out[0] == "False 2"
-    assert first.out[1] == second.out[1] == "5 -4 7"
-    assert first.out[2] == "40 InputError: no"
-    assert second.out[2] == "40 MainError: process 0 could not, and says why"
-    assert first.out[3:] == second.out[3:] == ["True"] * 3
-
-
 LOST = """
 processes.HEARTBEAT_SECONDS = 6
 mesh = join()
@@ -77,22 +69,6 @@ except Exception as error:
 """
 
 
-@pytest.mark.parametrize("where", ["step", "wait"])
-@pytest.mark.parametrize("lost", [0, 1])
-def test_when_one_is_killed_the_other_ends_with_a_clear_last_line(where, lost):
-    done = run(LOST, 2, where, lost)
-    ended = time.time()
-    assert [process.out[0] for process in done] == ["[0.5]"] * 2  # they did train together
-    killed, left = done[lost], done[1 - lost]
-    assert killed.code == -signal.SIGKILL
-    assert ended - float(killed.out[1].split()[1]) < 60
-    assert left.code not in (0, -signal.SIGKILL)
-    again = "; start all of them again to go on from the newest checkpoint"
-    assert left.err[-1].startswith(f"error: process {1 - lost} of 2 ") and left.err[-1].endswith(again)
-    assert killed.err == [f"error: process {lost} of 2 was ended, by the loss of another or by a kill{again}"]
-    assert not any("Traceback" in line for line in left.err)
-
-
 OWN_END = """
 join()
 try:
@@ -110,15 +86,6 @@ except Exception as error:
 """
 
 
-@pytest.mark.parametrize("failing", [0, 1])
-def test_one_that_fails_by_itself_says_why_and_the_other_ends(failing):
-    done = run(OWN_END, 2, failing)
-    assert done[failing].code == 2
-    assert done[failing].err == ["error: not like this"]
-    assert done[1 - failing].code not in (0, 2)
-    assert done[1 - failing].err[-1].startswith(f"error: process {1 - failing} of 2 ")
-
-
 SIGNALLED = """
 from genlab.training.interruption import deferred_signals
 
@@ -132,20 +99,6 @@ with deferred_signals() as received:
     print(step, stop)
 processes.leave(128 + stop)
 """
-
-
-def test_a_signal_to_one_stops_all_at_the_same_step():
-    done = run(SIGNALLED, 2)
-    assert [process.out for process in done] == [["7 15"]] * 2
-    assert [process.code for process in done] == [128 + 15] * 2
-    assert [process.err for process in done] == [[], []]
-
-
-def test_a_signal_that_nobody_defers_ends_a_process_as_always():
-    """Which jax would prevent: it takes SIGTERM for the notice of a preemption, and goes on."""
-    (done,) = run("join(); os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)", 1)
-    assert done.code == -signal.SIGTERM
-    assert len(done.err) == 1 and done.err[0].startswith("error: process 0 of 1 was ended")
 
 
 ALONE = """
@@ -162,11 +115,87 @@ join_or_say_why(address, 2, number, 3)
 processes.leave(2)
 """
 
+NOT_DEFERRED = "join(); os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)"
 
-def test_one_that_finds_no_others_says_so():
+
+def lose(where, who):
+    return run(LOST, 2, where, who), time.time()
+
+
+def find_no_others():
     addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
     started = [process for n in range(2) for process in start(ALONE, 2, numbers=[n], address=addresses[n])]
-    for number, done in enumerate(finish(started)):
+    return addresses, finish(started)
+
+
+@pytest.fixture(scope="module")
+def end(tmp_path_factory):
+    """(what, ...) -> how its processes ended; all are under way side by side, for most of the time they wait."""
+    cases = {
+        ("together",): functools.partial(run, TOGETHER, 2, tmp_path_factory.mktemp("meeting")),
+        **{("lost", *case): functools.partial(lose, *case) for case in itertools.product(("step", "wait"), (0, 1))},
+        **{("own", failing): functools.partial(run, OWN_END, 2, failing) for failing in (0, 1)},
+        ("signalled",): functools.partial(run, SIGNALLED, 2),
+        ("not deferred",): functools.partial(run, NOT_DEFERRED, 1),
+        ("alone",): find_no_others,
+    }
+    with futures.ThreadPoolExecutor(5) as pool:
+        found = {case: pool.submit(call) for case, call in cases.items()}
+        yield lambda *case: found[case].result()
+
+
+def test_what_processes_do_together(end):
+    first, second = end("together")
+    assert (first.code, second.code) == (0, 0)
+    assert first.err == second.err == []
+    assert first.out[0] == "True 2" and second.out[0] == "False 2"
+    assert first.out[1] == second.out[1] == "5 -4 7"
+    assert first.out[2] == "40 InputError: no"
+    assert second.out[2] == "40 MainError: process 0 could not, and says why"
+    assert first.out[3:] == second.out[3:] == ["True"] * 3
+
+
+@pytest.mark.parametrize("where", ["step", "wait"])
+@pytest.mark.parametrize("lost", [0, 1])
+def test_when_one_is_killed_the_other_ends_with_a_clear_last_line(where, lost, end):
+    done, ended = end("lost", where, lost)
+    assert [process.out[0] for process in done] == ["[0.5]"] * 2  # they did train together
+    killed, left = done[lost], done[1 - lost]
+    assert killed.code == -signal.SIGKILL
+    assert ended - float(killed.out[1].split()[1]) < 60
+    assert left.code not in (0, -signal.SIGKILL)
+    again = "; start all of them again to go on from the newest checkpoint"
+    assert left.err[-1].startswith(f"error: process {1 - lost} of 2 ") and left.err[-1].endswith(again)
+    assert killed.err == [f"error: process {lost} of 2 was ended, by the loss of another or by a kill{again}"]
+    assert not any("Traceback" in line for line in left.err)
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_one_that_fails_by_itself_says_why_and_the_other_ends(failing, end):
+    done = end("own", failing)
+    assert done[failing].code == 2
+    assert done[failing].err == ["error: not like this"]
+    assert done[1 - failing].code not in (0, 2)
+    assert done[1 - failing].err[-1].startswith(f"error: process {1 - failing} of 2 ")
+
+
+def test_a_signal_to_one_stops_all_at_the_same_step(end):
+    done = end("signalled")
+    assert [process.out for process in done] == [["7 15"]] * 2
+    assert [process.code for process in done] == [128 + 15] * 2
+    assert [process.err for process in done] == [[], []]
+
+
+def test_a_signal_that_nobody_defers_ends_a_process_as_always(end):
+    """Which jax would prevent: it takes SIGTERM for the notice of a preemption, and goes on."""
+    (done,) = end("not deferred")
+    assert done.code == -signal.SIGTERM
+    assert len(done.err) == 1 and done.err[0].startswith("error: process 0 of 1 was ended")
+
+
+def test_one_that_finds_no_others_says_so(end):
+    addresses, both = end("alone")
+    for number, done in enumerate(both):
         nothing, beyond, alone = done.err
         assert done.code == 2
         assert nothing == (
