@@ -12,11 +12,11 @@ from command_lines import DRIVER, ROOT, Done
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
     """One device, nobody's caches but ours, and the compiled programs of earlier tests."""
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    return environment | {
+    return dict(os.environ) | {
         "GENLAB_CACHE": str(tmp_path_factory.mktemp("cache")),
         "TFDS_DATA_DIR": str(tmp_path_factory.mktemp("catalogue")),
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
+        "XLA_FLAGS": "--xla_backend_optimization_level=1",
         "PYTHONPATH": str(ROOT),
     }
 
