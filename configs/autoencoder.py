@@ -3,8 +3,9 @@
 python -m experiments.autoencoder --config=configs/autoencoder.py              784-500-250-30 and back, on 3,500 digits
 python -m experiments.autoencoder --config=configs/autoencoder.py:VARIANT      one of those below
 
-For full MNIST add --config.data.name=mnist --config.data.data_dir=DIR, and set num_steps. What each variant gives
-stands in the README's table of results. Kinds combine: any network with any corruption, code and penalties.
+For full MNIST add --config.data.name=mnist --config.data.data_dir=DIR, and set num_steps (and of pca batch_size, to the
+size of the training split). What variants give stands in the README's tables of results. Kinds combine: any network,
+but greedy and pca, with any corruption, code and penalties.
 """
 
 import ml_collections
@@ -52,7 +53,7 @@ def deep(config: ml_collections.ConfigDict) -> None:
 
 
 def pca(config: ml_collections.ConfigDict) -> None:
-    """Principal components, exactly, from the whole training split at once."""
+    """Principal components, exactly, of one batch: the 3,500 training digits."""
     config.model.network = "pca"
     config.model.code_dim = 32
     config.batch_size = 3_500
@@ -62,6 +63,9 @@ def pca(config: ml_collections.ConfigDict) -> None:
 
 def linear(config: ml_collections.ConfigDict) -> None:
     """784-32-784 without a nonlinearity: the subspace of the principal components."""
+    config.batch_size = 512  # the last components differ little in variance: it takes many examples to tell them apart
+    config.num_steps = 6_000
+    config.optimizer.learning_rate = 1e-2
     config.model.hidden = ()
     config.model.code_dim = 32
     config.model.output = "linear"
@@ -74,7 +78,6 @@ def linear_l2(config: ml_collections.ConfigDict) -> None:
     config.num_steps = 1_500
     config.eval_every_steps = 500
     config.steps_per_call = 20
-    config.optimizer.learning_rate = 1e-2
     config.optimizer.b2 = 0.99  # a longer memory of gradients slows the decay of weights that no pixel speaks for
     config.model.penalties = ("l2",)
     config.model.l2_weight = 0.5  # directions of less variance than this vanish

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from experiments.checks import at_least, choose, field
+from experiments.checks import at_least, choose, field, known
 from experiments.launch import Launch, launch
 from experiments.representation import CORRUPTIONS
 from experiments.run import run
@@ -29,17 +29,10 @@ OUTPUTS = {"linear": models.LINEAR, "sigmoid": models.SIGMOID, "cross_entropy": 
 
 def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm:
     """The algorithm that a config describes, for examples like the dataset's."""
-    counts = ("model.code_dim", "model.hidden", "model.channels", "model.features")
-    at_least(config, dict.fromkeys(counts, 1) | dict.fromkeys(("model.pretrain_steps", "model.corruption_level"), 0))
-    model, shape = field(config, "model"), dataset.train["x"].shape[1:]  # (H, W, C) or (D,)
+    model, shape = field(config, "model"), dataset.train["x"].shape[1:]  # (H, W, C), (T, C) or (D,)
+    check_model(config, dataset.name, shape)
     if model.network == "pca":
         return pca(model.code_dim)
-    if len(shape) != 3 and model.network in ("conv", "unpooling"):
-        raise InputError(
-            f"model.network {model.network!r} is for images; {dataset.name} holds examples of shape {shape}"
-        )
-    if len(shape) < 2 and model.network == "recurrent":
-        raise InputError(f"model.network 'recurrent' is for images and time series; {dataset.name} holds points")
     activation = choose("model.activation", model.activation, ACTIVATIONS)
     output = choose("model.output", model.output, OUTPUTS)
     if model.network == "greedy":
@@ -55,13 +48,42 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
     )
 
 
+def check_model(config: ml_collections.ConfigDict, name: str, shape: tuple[int, ...]) -> None:
+    """Raises InputError for what the networks and penalties cannot be, or not on examples of this shape."""
+    model = config.model
+    counts = ("model.code_dim", "model.hidden", "model.channels", "model.features")
+    weights = ("model.l1_weight", "model.sparsity_weight", "model.contractive_weight", "model.l2_weight")
+    at_least(config, dict.fromkeys(counts, 1) | dict.fromkeys(("model.pretrain_steps", "model.corruption_level"), 0))
+    at_least(config, dict.fromkeys(weights, 0))
+    if any(not 0 < target < 1 for target in known(model.sparsity_target)):
+        raise InputError(f"model.sparsity_target is {model.sparsity_target}; it must lie between 0 and 1")
+    if model.corruption == "masking" and any(level > 1 for level in known(model.corruption_level)):
+        raise InputError(f"model.corruption_level is {model.corruption_level}; of masking it must be at most 1")
+    if len(shape) != 3 and model.network in ("conv", "unpooling"):
+        raise InputError(f"model.network {model.network!r} is for images; {name} holds examples of shape {shape}")
+    if len(shape) < 2 and model.network == "recurrent":
+        raise InputError(f"model.network 'recurrent' is for images and time series; {name} holds points")
+    if len(shape) != 3 and model.output != "linear" and model.network != "pca":
+        raise InputError(
+            f"model.output {model.output!r} is for images, in [0, 1]; for {name} add --config.model.output=linear"
+        )
+    if model.network == "conv" and not model.channels:
+        raise InputError("model.channels is empty; model.network 'conv' needs at least one convolution")
+    if model.network in ("greedy", "pca") and (model.penalties or model.corruption != "none" or model.code != "linear"):
+        raise InputError(f"model.network {model.network!r} takes no penalties, corruption or other code than linear")
+    if model.network == "unpooling" and (wrong := sorted(set(model.penalties) - {"l2"})):
+        raise InputError(
+            f"model.network 'unpooling' takes no penalty {wrong[0]!r}: its code holds places beside values"
+        )
+    if "sparsity" in model.penalties and model.code not in ("sigmoid", "binary"):
+        raise InputError(f"penalty 'sparsity' needs a code in [0, 1], sigmoid or binary; model.code is {model.code!r}")
+
+
 def greedy(
     config: ml_collections.ConfigDict, shape: tuple[int, ...], activation: Any, output: models.Output
 ) -> Algorithm:
     """A dense autoencoder by layers; each phase goes through the schedule of the optimizer."""
     model = config.model
-    if model.penalties or model.corruption != "none" or model.code != "linear":
-        raise InputError("model.network 'greedy' takes no penalties, corruption or other code than linear")
     widths, alone = (*model.hidden, model.code_dim), model.pretrain_steps
     together = config.num_steps - alone * len(widths)
     if together < 1:
@@ -97,7 +119,7 @@ def network(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> nn.Mod
         decoder = convolutional.ConvDecoder(channels[::-1], mirrored, shape, activation, model.batch_norm, dtype)
         return networks.EncoderDecoder(encoder, decoder, model.code_dim, code, dtype)
 
-    known = {
+    networks_by_name = {
         "dense": dense_pair,
         "tied": lambda: networks.TiedAutoencoder((*hidden, model.code_dim), shape, activation, code, dtype=dtype),
         "conv": conv_pair,
@@ -108,7 +130,7 @@ def network(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> nn.Mod
             model.features, model.code_dim, shape, hidden, activation, code, dtype
         ),
     }
-    return choose("model.network", model.network, known | dict.fromkeys(("greedy", "pca")))()
+    return choose("model.network", model.network, networks_by_name | dict.fromkeys(("greedy", "pca")))()
 
 
 def penalties(model: ml_collections.ConfigDict) -> dict[str, tuple[float, models.Penalty]]:

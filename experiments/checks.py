@@ -17,6 +17,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     least |= dict.fromkeys(("optimizer.warmup_steps", "optimizer.clip_norm", "optimizer.learning_rate"), 0)
     least |= {"evaluation.batch_size": 1, "evaluation.num_samples": 2, "seed": 0, "devices": 0}
     least |= {"evaluation.few_labels": 1, "evaluation.corruption_level": 0}
+    if any(type(num) is not int for num in config.evaluation.few_labels):
+        raise InputError(f"evaluation.few_labels is {config.evaluation.few_labels}; it takes whole numbers, as (100,)")
     at_least(config, least)
     if not 0.0 <= config.ema_decay < 1.0:
         raise InputError(f"ema_decay is {config.ema_decay}; it must be at least 0 and less than 1")

@@ -12,6 +12,7 @@ import numpy as np
 from absl import flags
 
 from experiments.autoencoder import build
+from experiments.checks import field
 from experiments.launch import Launch, launch
 from experiments.results import write_json
 from experiments.run import run
@@ -24,6 +25,7 @@ def main(arguments: Launch) -> None:
     """One run a size, then the figure."""
     from genlab.plots import compression, files
 
+    field(arguments.config, "model.code_dim")
     found = {}
     for size in sizes(CODE_DIMS.value):
         config = ml_collections.ConfigDict(arguments.config.to_dict())
@@ -32,7 +34,8 @@ def main(arguments: Launch) -> None:
         print(f"code of {size} numbers", flush=True)
         run(arguments._replace(config=config.lock(), workdir=directory), build)
         block = json.loads((directory / "card.json").read_text())["representation"]
-        found[size] = {name: block[name] for name in ("reconstruction_mse", "pca_mse")}
+        numbers = {name: block[name] for name in ("reconstruction_mse", "pca_mse")}
+        found[numbers["reconstruction_mse"]["code_size"]] = numbers  # with what else the network's codes hold
     ours, pca = ([found[size][name]["value"] for size in found] for name in ("reconstruction_mse", "pca_mse"))
     write_json(arguments.workdir / "error_by_code_size.json", {str(size): each for size, each in found.items()})
     figure = compression.error_by_code_size(

@@ -12,6 +12,7 @@ from experiments.assembly import Member, run_keys
 from experiments.checks import choose
 from genlab import data
 from genlab.algorithm import State
+from genlab.errors import InputError
 from genlab.evaluation import card as cards
 from genlab.evaluation import few_labels
 from genlab.evaluation.compression import Compression, compress
@@ -24,10 +25,18 @@ CORRUPTIONS = {"none": None, "gaussian": corruption.gaussian_noise, "masking": c
 
 
 def check_evaluation(config: ml_collections.ConfigDict, dataset: data.Dataset) -> None:
-    """Raises InputError for what could only fail after training."""
+    """Raises InputError for what could only fail, or be left out, after training."""
+    wanted = config.evaluation
     num_train, num_validation = (len(split["x"]) for split in (dataset.train, dataset.validation))
-    if "label" in dataset.train:
-        few_labels.check(config.evaluation.few_labels, num_train, num_validation, dataset.num_classes)
+    if wanted.few_labels and "label" not in dataset.train:
+        raise InputError(f"evaluation.few_labels is {wanted.few_labels}, but {dataset.name} has no labels")
+    few_labels.check(wanted.few_labels, num_train, num_validation, dataset.num_classes)
+    if wanted.corruption != "none" and len(dataset.train["x"].shape) != 4:
+        raise InputError(
+            f"evaluation.corruption is for images; for {dataset.name} add --config.evaluation.corruption=none"
+        )
+    if wanted.corruption != "none" and not wanted.corruption_level:
+        raise InputError("evaluation.corruption_level is 0, so nothing would be corrupted")
 
 
 def measure_codes(

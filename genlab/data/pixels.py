@@ -20,17 +20,17 @@ def prepare(batch: Batch, binarization: str = "none", key: Key | None = None) ->
     """A raw batch as the model sees it; runs inside the compiled step, so that pixels travel as bytes.
 
     Args:
-        batch: "x" is uint8[B, H, W, C], or float points, which pass through; other columns pass through.
+        batch: "x" is uint8[B, H, W, C], or float points or series, which pass through as other columns do.
         binarization: "none" divides by 255, so that 255 becomes exactly 1. (mnist.pkl.gz holds k/256, which
             adds 1.3 nats of noise per binarized image.) "dynamic" draws every pixel from Bernoulli(x / 255)
             at every visit.
         key: for "dynamic".
 
     Returns:
-        The batch with x f32 in [0, 1].
+        The batch with x f32, of images in [0, 1].
 
     Raises:
-        InputError: another binarization, or "dynamic" for points.
+        InputError: another binarization, or "dynamic" for what is no image.
 
     Reference: Salakhutdinov & Murray 2008 (dynamic binarization).
     """

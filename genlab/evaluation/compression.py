@@ -147,8 +147,8 @@ def reconstruction_error(
 
 def are_activations(codes: np.ndarray) -> bool:
     """Whether codes f[N, D] say how active units are: never negative, as of relu, sigmoid or bits, and no indices."""
-    indices = codes.max() > 1 and (codes == np.round(codes)).all()
-    return bool((codes >= 0).all() and not indices)
+    largest, whole = codes.max(axis=0), (codes == np.round(codes)).all(axis=0)
+    return bool((codes >= 0).all() and not (whole & (largest > 1)).any())  # a whole number beyond 1 is an index
 
 
 def sparsity(codes: np.ndarray) -> dict[str, Number]:

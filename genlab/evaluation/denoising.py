@@ -91,7 +91,7 @@ def denoising_block(
         (left,) = filter_errors([best], test, images, key_test)
         block["filter_mse"] = {
             **valued(left / num_dims),
-            "estimator": f"{kind} filter, {'sigma' if kind == 'gaussian' else 'side'} {width:g} pixels, "
+            "estimator": f"{kind} filter, {'sigma' if kind == 'gaussian' else 'side'} {width:g} pixels, clipped, "
             f"the best of {len(FILTERS)} on {num_chosen_on:,} validation images",
             **protocol,
         }
@@ -152,13 +152,18 @@ def parts(split: Split, size: int) -> Iterator[dict[str, Any]]:
 
 
 def filtered(images: np.ndarray, by: Filter) -> np.ndarray:
-    """f[N, H, W, C], each channel of each image filtered over its height and width; borders are mirrored."""
+    """f[N, H, W, C], each channel of each image filtered over its height and width, and clipped to [0, 1].
+
+    Borders are mirrored. Clipped, since a model knows the range of its data too.
+    """
     from scipy import ndimage
 
     kind, width = by
     if kind == "gaussian":
-        return ndimage.gaussian_filter(images, (0, width, width, 0))
-    return ndimage.median_filter(images, size=(1, int(width), int(width), 1))
+        smooth = ndimage.gaussian_filter(images, (0, width, width, 0))
+    else:
+        smooth = ndimage.median_filter(images, size=(1, int(width), int(width), 1))
+    return np.clip(smooth, 0.0, 1.0)
 
 
 def squared_error(ours: Any, clean: Any) -> Any:

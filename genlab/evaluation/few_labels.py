@@ -77,7 +77,8 @@ def few_labels_block(
     """Test accuracy with n labels, of an encoder with and without its unsupervised training.
 
     Args:
-        algorithm: with `encode`, which is differentiated in the parameters of all players; statistics and memory stay.
+        algorithm: with `encode`, which is differentiated in the parameters of all players; statistics and memory stay,
+            so that batch norm of the untrained has those of its first state.
         pretrained, untrained: states of it. Of a player with a moving average, the average is where fine-tuning starts.
         train, validation, test: raw examples as the model was trained to see them, with labels. Of validation the
             first MAX_VALIDATION_EXAMPLES are used.

@@ -38,7 +38,8 @@ def linear_block(
         key: of the encoder's and the decoder's draws, and of the codes at which linearity is tried.
 
     Returns:
-        `principal_angle`, the largest between the decoder's span and that of as many components, in degrees;
+        `principal_angle`, the largest between the decoder's span and that of as many components, in degrees (under L2
+        the directions of less variance than its weight vanish, and the angle is then any);
         `direction_cosine`, the smallest |cos| between the decoder's first eight left singular vectors and the first
         eight components; `encoder_decoder_difference`, |W1 - W2'| / |W1| in the Frobenius norm. None where encode or
         decode is missing or not an affine map, or has more than a million entries.

@@ -28,6 +28,7 @@ SCATTER_EXAMPLES = 2_000
 PLANE_SIDE = 200
 SERIES = 15
 CODE_VIEWS = ("pca", "tsne")
+WITH_PRIOR = ("bound", "implicit")  # densities of models whose codes have a standard normal prior
 
 
 def draw_samples_over_time(
@@ -132,7 +133,7 @@ def draw_final(
     encode = jax.jit(algorithm.encode)
     codes = np.asarray(encode(state, shown, key))
     draw_codes(directory, codes, np.asarray(shown["label"]) if "label" in shown else None, code_view,
-               prior=algorithm.density != "none", target=activation_target)  # fmt: skip
+               prior=algorithm.density in WITH_PRIOR, target=activation_target)  # fmt: skip
     if images and (kernel := incoming_weights(encode, state, shown, key)) is not None:
         files.save(filters.filters(kernel, shown["x"].shape[1:]), directory / "filters.png")
     if np.ndim(test["x"]) > 2 and compression is not None and compression.block["reconstruction_mse"]["value"] > 0:
@@ -160,7 +161,7 @@ def draw_final(
     walked = np.asarray(decode(state, jnp.asarray(between), key))
     walked = walked.reshape(len(starts), COLUMNS, *walked.shape[1:])
     files.save(samples.interpolations(walked), directory / "interpolations.png")
-    if codes.shape[1] == 2:
+    if codes.shape[1] == 2 and algorithm.density in WITH_PRIOR:
         grid = np.asarray(decode(state, jnp.asarray(latent.manifold_codes(MANIFOLD_SIDE)), key))
         figure = latent.latent_manifold(grid, latent.normal_quantiles(MANIFOLD_SIDE))
         files.save(figure, directory / "latent_manifold.png")

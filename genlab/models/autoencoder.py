@@ -49,7 +49,8 @@ class Encoding(NamedTuple):
     Attributes:
         x: f32[B, ...], the network's input.
         codes: f32[B, D].
-        encode: f32[B, ...] -> f32[B, D], the encoder at the present parameters.
+        encode: f32[B, ...] -> f32[B, D], the encoder at the present parameters; with batch norm at its running
+            statistics, while `codes` are of those of the batch.
         params: of the network.
     """
 

@@ -107,11 +107,17 @@ def start(members: Population, batches: Batches, keys: Key, mesh: Mesh | None = 
     """
     mesh = mesh or devices.make_mesh(1, "pop")
 
-    def begin(hparams: Hparams, arrays: PyTree, reads: PyTree, key: Array) -> Progress:
-        return loop.begin(members.make(hparams), batches, arrays, reads, jax.random.wrap_key_data(key))
+    def begin(hparams: Hparams, arrays: PyTree, reads: PyTree, keys: Array) -> Progress:
+        def of_one(member: tuple[Hparams, PyTree, Array]) -> Progress:
+            hparams, reads, key = member
+            return loop.begin(members.make(hparams), batches, arrays, reads, jax.random.wrap_key_data(key))
+
+        # one after the other: decompositions in a batch (orthogonal kernels are made by one) wait for threads that wait
+        # for them, on a CPU of few cores for ever (jax 0.10)
+        return jax.lax.map(of_one, (hparams, reads, keys))
 
     each = jax.shard_map(
-        lambda hparams, arrays, reads, keys: jax.vmap(begin, in_axes=(0, None, 0, 0))(hparams, arrays, reads, keys),
+        begin,
         mesh=mesh,
         in_specs=(P("pop"), P(), P("pop"), P("pop")),
         out_specs=P("pop"),

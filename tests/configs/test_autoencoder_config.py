@@ -293,6 +293,21 @@ def test_the_default_is_deep_and_an_unknown_variant_lists_the_known():
             for shape in ((2,), (50, 1))
         ),
         ({"network": "recurrent"}, (2,), "model.network 'recurrent' is for images and time series; fake holds points"),
+        ({"sparsity_target": 1.5}, (8, 8, 1), "model.sparsity_target is 1.5; it must lie between 0 and 1"),
+        ({"l1_weight": -1.0}, (8, 8, 1), "model.l1_weight is -1.0; it must be at least 0"),
+        ({"corruption": "masking", "corruption_level": 1.5}, (8, 8, 1), "model.corruption_level is 1.5; of masking it"),
+        (
+            {"network": "conv", "channels": ()},
+            (8, 8, 1),
+            "model.channels is empty; model.network 'conv' needs at least",
+        ),
+        ({"penalties": ("sparsity",)}, (8, 8, 1), "penalty 'sparsity' needs a code in [0, 1], sigmoid or binary; mod"),
+        (
+            {"network": "unpooling", "penalties": ("l2", "l1")},
+            (8, 8, 1),
+            "model.network 'unpooling' takes no penalty 'l1'",
+        ),
+        ({"network": "pca", "penalties": ("l1",)}, (8, 8, 1), "model.network 'pca' takes no penalties, corruption or"),
         *(
             ({"network": "greedy", **change}, (8, 8, 1), "model.network 'greedy' takes no penalties, corruption or oth")
             for change in ({"penalties": ("l1",)}, {"corruption": "masking"}, {"code": "sigmoid"})
@@ -333,7 +348,11 @@ def test_what_the_images_do_not_fit_is_one_clear_line(changes, shape, message):
 
 @pytest.mark.parametrize("variant", ["deep", "tied", "greedy", "denoising", "contractive", "hashing"])
 def test_what_is_dense_takes_points_too(variant):
-    algorithm = build(recipes.get_config(variant), dataset((2,)))
+    config = recipes.get_config(variant)
+    with pytest.raises(InputError, match=r"is for images, in \[0, 1\]; for fake add --config.model.output=linear"):
+        build(config, dataset((2,)))
+    config.model.output = "linear"
+    algorithm = build(config, dataset((2,)))
     batch = {"x": jnp.zeros((4, 2))}
     state = jax.eval_shape(algorithm.init, KEY, batch)
     codes = jax.eval_shape(algorithm.encode, state, batch, KEY)

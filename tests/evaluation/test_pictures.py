@@ -69,12 +69,17 @@ OF_IMAGES = {"reconstructions.png", "interpolations.png"}
     ("dim", "expected"),
     [
         (1, OF_IMAGES | {"samples.png", "code_histograms.png", "activations.png"}),
-        (2, OF_CODES | OF_IMAGES | {"samples.png", "latent_manifold.png"}),
+        (2, OF_CODES | OF_IMAGES | {"samples.png"}),
         (20, OF_CODES | OF_IMAGES | {"samples.png"}),
     ],
 )
 def test_figures_of_an_image_model(tmp_path, dim, expected):
     assert drawn(tmp_path / "figures", algorithm(dim), IMAGES, SAMPLES) == expected
+
+
+def test_the_manifold_is_of_codes_with_a_prior(tmp_path):
+    model = algorithm(2)._replace(density="bound")
+    assert drawn(tmp_path, model, IMAGES, SAMPLES) == OF_CODES | OF_IMAGES | {"samples.png", "latent_manifold.png"}
 
 
 def test_figures_of_an_image_model_without_labels_and_with_few_examples(tmp_path):

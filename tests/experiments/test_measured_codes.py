@@ -74,3 +74,15 @@ def test_labels_that_are_not_there_are_refused_before_training(digits):
     config = member(digits, **{"evaluation.few_labels": (20, 100_000)})[0].config
     with pytest.raises(InputError, match="100,000 labelled examples asked for"):
         check_evaluation(config, digits)
+    unlabelled = digits._replace(train={"x": digits.train["x"]})
+    with pytest.raises(InputError, match=r"few_labels is \(20, 100000\), but digits has no labels"):
+        check_evaluation(config, unlabelled)
+
+
+def test_a_corruption_that_cannot_be_is_refused_before_training(digits):
+    config = member(digits, **{"evaluation.corruption": "gaussian"})[0].config
+    with pytest.raises(InputError, match="corruption_level is 0, so nothing would be corrupted"):
+        check_evaluation(config, digits)
+    points = digits._replace(train={"x": np.zeros((5, 2), np.float32)})
+    with pytest.raises(InputError, match="corruption is for images; for digits add --config"):
+        check_evaluation(config, points)

@@ -1,6 +1,10 @@
 """Populations against closed forms, and against the solo runs of their members."""
 
 import dataclasses
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +16,7 @@ from genlab.algorithm import Algorithm, descend, new_player, new_state
 from genlab.errors import InputError
 from genlab.training import devices, loop, population
 
+ROOT = pathlib.Path(__file__).parents[2]
 TABLE = np.random.default_rng(0).normal(size=(11, 2)).astype(np.float32)
 RATES = np.array([0.1, 0.25, 0.5, 0.75], np.float32)
 NUM = len(RATES)
@@ -192,3 +197,27 @@ def test_a_hyper_parameter_that_shapes_the_program_is_named():
 def test_hyper_parameters_are_lists_of_numbers_of_one_length(hparams, message):
     with pytest.raises(InputError, match=message):
         population.population(follower, hparams)
+
+
+RECURRENT = """
+import jax, numpy as np, optax
+from genlab.models import autoencoder
+from genlab.networks.recurrent import recurrent_autoencoder
+from genlab.training import loop, population
+
+network = recurrent_autoencoder(128, 30, (28, 28, 1))
+make = lambda hparams: autoencoder.autoencoder(network, optax.adam(1e-3), autoencoder.SIGMOID)
+read = lambda first, num, capacity: np.zeros((3, capacity, 4, 28, 28, 1), np.float32)
+batches = loop.Batches({}, read, lambda arrays, reads, i: {"x": reads[i]}, lambda raw, key: raw)
+now = population.start(population.population(make, {}), batches, jax.random.split(jax.random.key(0), 3))
+print(jax.block_until_ready(now.state.step).tolist())
+"""
+
+
+def test_members_with_orthogonal_kernels_begin():
+    """In a batch their decompositions never end where a CPU has two cores: each waits for a thread that another has."""
+    environment = {**os.environ, "XLA_FLAGS": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", RECURRENT], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "[0, 0, 0]\n", done.stderr
