@@ -144,8 +144,20 @@ def penalties(model: ml_collections.ConfigDict) -> dict[str, tuple[float, models
     }
 
 
+def check_effects(config: ml_collections.ConfigDict) -> None:
+    """Raises InputError for what a solo run would only seem to do; a population may have a member without it."""
+    model = field(config, "model")
+    if model.corruption != "none" and not model.corruption_level:
+        raise InputError("model.corruption_level is 0, so nothing would be corrupted")
+    for name, (weight, _) in penalties(model).items():
+        if (name in model.penalties) != bool(weight):
+            raise InputError(f"model.{name}_weight is {weight}, and model.penalties is {model.penalties}: set both")
+
+
 def main(arguments: Launch) -> None:
     """Trains, evaluates and reports."""
+    if arguments.config.population is None:
+        check_effects(arguments.config)
     run(arguments, build)
 
 

@@ -27,6 +27,7 @@ def main(arguments: Launch) -> None:
 
     field(arguments.config, "model.code_dim")
     found = {}
+    print(f"a run each for codes of {', '.join(map(str, sizes(CODE_DIMS.value)))} numbers", flush=True)
     for size in sizes(CODE_DIMS.value):
         config = ml_collections.ConfigDict(arguments.config.to_dict())
         config.model.code_dim = size

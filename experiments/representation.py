@@ -57,28 +57,28 @@ def measure_codes(
     size, labels = config.evaluation.batch_size, config.evaluation.few_labels
     compression = compress(algorithm, state, train, test, data.prepare, key, size)
     blocks = [
+        linear_block(algorithm, state, train, data.prepare, key),
+        compression and compression.block,
         cards.representation_block(
             algorithm, state, cards.first(train, cards.MAX_PROBE_EXAMPLES), test, data.prepare, key, size
         ),
-        compression and compression.block,
-        linear_block(algorithm, state, train, data.prepare, key),
     ]
     if corrupt := corruption_of(config):
         said = f"{config.evaluation.corruption}, level {config.evaluation.corruption_level:g}"
-        blocks.append(
-            denoising_block(algorithm, state, validation, test, corrupt, data.prepare, key, size, corruption=said)
+        restored = denoising_block(
+            algorithm, state, validation, test, corrupt, data.prepare, key, size, corruption=said
         )
+        blocks.insert(0, restored)  # what was asked for stands first
     if labels:
         key_init, _ = jax.random.split(run_keys(config.seed)[0])  # as the loop splits it
         raw = jax.tree.map(jax.numpy.asarray, cards.first(dataset.train, config.batch_size))
         untrained = jax.jit(algorithm.init)(key_init, data.prepare(raw))  # the run's first state
-        blocks.append(
-            few_labels.few_labels_block(
-                algorithm, state, untrained, train, validation, test, labels, data.prepare,
-                jax.random.fold_in(key, config.seed), size, dataset.num_classes,
-                display.progress_line(len(labels), unit="label count"),
-            )
+        classified = few_labels.few_labels_block(
+            algorithm, state, untrained, train, validation, test, labels, data.prepare,
+            jax.random.fold_in(key, config.seed), size, dataset.num_classes,
+            display.progress_line(len(labels), unit="label count"),
         )  # fmt: skip
+        blocks.insert(0, classified)
     return dict(itertools.chain.from_iterable(block.items() for block in blocks if block)), compression
 
 

@@ -39,7 +39,7 @@ def leave(
     from genlab.evaluation.report import write_report
 
     directory, config = launch.workdir, launch.config
-    print("evaluating: samples, density, representation, figures", flush=True)
+    print("evaluating", flush=True)
     if config.population is None:
         (member,) = assembly.members
         records = writers.read_jsonl(directory / "metrics.jsonl")

@@ -176,6 +176,7 @@ def sparsity(codes: np.ndarray) -> dict[str, Number]:
         },
         "mean_activation": {
             **valued(codes.mean(axis=1, dtype=np.float64)), "estimator": "mean over units and examples",
+            "units_above_it": float(np.count_nonzero(codes > codes.mean(dtype=np.float64)) / len(codes)),
             "mean_deviation_of_a_unit": float(deviations.mean()),
             "largest_deviation_of_a_unit": float(deviations.max()), **protocol,
         },

@@ -28,6 +28,7 @@ SCATTER_EXAMPLES = 2_000
 PLANE_SIDE = 200
 SERIES = 15
 CODE_VIEWS = ("pca", "tsne")
+DURING_TRAINING = ("curves", "samples_over_time")  # figures that are there before the final ones
 WITH_PRIOR = ("bound", "implicit")  # densities of models whose codes have a standard normal prior
 
 
@@ -113,6 +114,9 @@ def draw_final(
     """
     if code_view not in CODE_VIEWS:
         raise InputError(f"code_view is {code_view!r}; it must be one of {', '.join(map(repr, CODE_VIEWS))}")
+    for stale in directory.glob("*.png"):  # of an evaluation that asked for other things
+        if stale.stem not in DURING_TRAINING:
+            stale.unlink()
     images = np.ndim(test["x"]) == 4
     shown = prepare({name: np.asarray(values[:SCATTER_EXAMPLES]) for name, values in test.items()})
     if generated is not None and images:
@@ -152,7 +156,7 @@ def draw_final(
         corrupted = jax.jit(corrupt)(jax.random.fold_in(key, 1), jnp.asarray(originals))
         few = {name: values[: len(originals)] for name, values in shown.items()}
         restored = decode(state, encode(state, {**few, "x": corrupted}, key), key)
-        rows = {"original": originals, "corrupted": np.asarray(corrupted), "reconstruction": np.asarray(restored)}
+        rows = {"original": originals, "corrupted": np.asarray(corrupted), "restored": np.asarray(restored)}
         files.save(samples.image_rows(rows, COLUMNS), directory / "denoising.png")
     weights = np.linspace(0, 1, COLUMNS, dtype=np.float32)[None, :, None]
     rows = min(6, len(codes) // 2)

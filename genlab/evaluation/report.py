@@ -27,17 +27,17 @@ CAPTIONS = {
     "samples_by_member": "Samples of every member that was evaluated, a row each, in their order, not selected.",
     "samples_over_time": "Samples during training, of a population member 0; every column keeps its noise.",
     "growth_stages": "Samples at the end of each resolution.",
-    "reconstructions": "Held-out examples, each above its reconstruction.",
-    "denoising": "Held-out examples, corrupted, and what the model makes of the corrupted ones.",
+    "reconstructions": "Held-out examples, and what the model makes of their codes.",
+    "denoising": "Held-out examples, corrupted as the evaluation asks, and what the model makes of the corrupted ones.",
     "error_by_code_size": "Reconstruction error of held-out examples over the size of the code, beside PCA's.",
     "nearest_neighbours": "Samples, each above the nearest training example.",
     "interpolations": "From one held-out example to another, in even steps between their codes.",
     "latent_manifold": "The decoder over the latent plane, at quantiles of the standard normal.",
     "latent_scatter": "Codes of held-out examples in the plane, coloured by class.",
-    "code_histograms": "The distribution of each number of the code over held-out examples; a line is the standard "
-    "normal.",
+    "code_histograms": "The distributions of the numbers of the code over held-out examples, those of most variance; "
+    "where codes have a prior, a line is the standard normal.",
     "activations": "How much the units of the code are used: each on average, and each by each held-out example.",
-    "filters": "What units of the first layer weigh: white for, black against, mid-grey not at all; the largest first.",
+    "filters": "What units of the first layer weigh: white for, black against, grey not at all; by their norms.",
     "kl_per_dimension": "What each latent dimension costs, and how many the model uses.",
     "points_and_density": "The true density and the model's samples, on the same axes.",
     "point_clouds": "Data and samples, on the same axes.",
@@ -52,7 +52,7 @@ _LABELS = {
     "steps": "training steps",
 }
 _SMALL_TYPE = ("curves", "curves_population", "code_histograms", "activations", "kl_per_dimension")
-_HEADLINES = 4  # numbers shown large for each question; the table has them all
+_HEADLINES = 6  # numbers shown large for each question; the table has them all
 
 
 def write_report(workdir: str | os.PathLike[str], command: str) -> pathlib.Path:

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from configs import autoencoder as recipes
-from experiments.autoencoder import build
+from experiments.autoencoder import build, check_effects
 from genlab import data
 from genlab.errors import InputError
 from genlab.evaluation.card import count_parameters
@@ -357,3 +358,23 @@ def test_what_is_dense_takes_points_too(variant):
     state = jax.eval_shape(algorithm.init, KEY, batch)
     codes = jax.eval_shape(algorithm.encode, state, batch, KEY)
     assert jax.eval_shape(algorithm.decode, state, codes, KEY).shape == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"corruption": "gaussian"}, "model.corruption_level is 0, so nothing would be corrupted"),
+        ({"penalties": ("l1",)}, "model.l1_weight is 0.0, and model.penalties is ('l1',): set both"),
+        ({"l2_weight": 0.1}, "model.l2_weight is 0.1, and model.penalties is (): set both"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(changes, message):
+    config = recipes.get_config()
+    config.model.update(changes)
+    with pytest.raises(InputError, match=rf"^{re.escape(message)}$"):
+        check_effects(config)
+
+
+def test_every_variant_has_its_effects():
+    for variant in recipes.VARIANTS:
+        check_effects(recipes.get_config(variant))

@@ -164,6 +164,7 @@ def test_sparsity_of_codes_written_by_hand():
     assert mean["value"] == pytest.approx(np.mean(means))
     assert mean["mean_deviation_of_a_unit"] == pytest.approx(np.abs(means - np.mean(means)).mean())
     assert mean["largest_deviation_of_a_unit"] == pytest.approx(5.0 - np.mean(means))
+    assert mean["units_above_it"] == (1 + 4) / 4  # of the second unit once, of the last always
     assert active["n"] == mean["n"] == 4 and active["code_size"] == mean["code_size"] == 4
 
 

@@ -77,6 +77,12 @@ def test_figures_of_an_image_model(tmp_path, dim, expected):
     assert drawn(tmp_path / "figures", algorithm(dim), IMAGES, SAMPLES) == expected
 
 
+def test_figures_that_were_not_drawn_again_are_gone_but_those_of_training(tmp_path):
+    for name in ("denoising.png", "curves.png", "samples_over_time.png"):
+        (tmp_path / name).write_bytes(PNG)
+    assert drawn(tmp_path, algorithm(3), IMAGES, None) == OF_CODES | OF_IMAGES | {"curves.png", "samples_over_time.png"}
+
+
 def test_the_manifold_is_of_codes_with_a_prior(tmp_path):
     model = algorithm(2)._replace(density="bound")
     assert drawn(tmp_path, model, IMAGES, SAMPLES) == OF_CODES | OF_IMAGES | {"samples.png", "latent_manifold.png"}
@@ -145,12 +151,12 @@ def test_denoising_shows_what_is_made_of_the_corrupted_images(tmp_path, monkeypa
     assert "denoising.png" in figures and "reconstructions.png" in figures
     ((_, _), (rows, columns)) = calls  # the clean reconstructions, then these
     x = IMAGES["x"].astype(np.float32) / 255
-    assert list(rows) == ["original", "corrupted", "reconstruction"] and columns == 10
+    assert list(rows) == ["original", "corrupted", "restored"] and columns == 10
     np.testing.assert_allclose(rows["original"], x, rtol=1e-6)
     np.testing.assert_allclose(rows["corrupted"], 1 - x, atol=0.06)
     assert rows["corrupted"].std() > 0 and (rows["corrupted"] != 1 - x).mean() > 0.9
     expected = 1 / (1 + np.exp(-rows["corrupted"].reshape(30, 16)[:, :1]))
-    np.testing.assert_allclose(rows["reconstruction"].reshape(30, 16), np.tile(expected, (1, 16)), rtol=1e-5)
+    np.testing.assert_allclose(rows["restored"].reshape(30, 16), np.tile(expected, (1, 16)), rtol=1e-5)
 
 
 def measured(**numbers):
