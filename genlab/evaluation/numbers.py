@@ -20,6 +20,7 @@ def format_number(number: Any) -> str:
     decimals = None
     if spread and math.isfinite(spread) and isinstance(value, int | float) and math.isfinite(value):
         decimals = max(0, 1 - math.floor(math.log10(abs(spread))))
+        decimals = decimals if decimals < 10 else None  # beyond, powers of ten are read more easily
     text = sign + format_value(value, decimals)
     if spread is not None:
         text += f" ± {format_value(spread, decimals)} {kind}"
