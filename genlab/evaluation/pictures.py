@@ -28,7 +28,10 @@ SCATTER_EXAMPLES = 2_000
 PLANE_SIDE = 200
 SERIES = 15
 CODE_VIEWS = ("pca", "tsne")
-DURING_TRAINING = ("curves", "samples_over_time")  # figures that are there before the final ones
+FINAL = (
+    "samples", "reconstructions", "denoising", "interpolations", "latent_manifold", "latent_scatter",
+    "code_histograms", "activations", "filters", "error_by_code_size",
+)  # fmt: skip
 WITH_PRIOR = ("bound", "implicit")  # densities of models whose codes have a standard normal prior
 
 
@@ -114,9 +117,8 @@ def draw_final(
     """
     if code_view not in CODE_VIEWS:
         raise InputError(f"code_view is {code_view!r}; it must be one of {', '.join(map(repr, CODE_VIEWS))}")
-    for stale in directory.glob("*.png"):  # of an evaluation that asked for other things
-        if stale.stem not in DURING_TRAINING:
-            stale.unlink()
+    for name in FINAL:  # of an evaluation that asked for other things
+        (directory / f"{name}.png").unlink(missing_ok=True)
     images = np.ndim(test["x"]) == 4
     shown = prepare({name: np.asarray(values[:SCATTER_EXAMPLES]) for name, values in test.items()})
     if generated is not None and images:

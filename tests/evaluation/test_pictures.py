@@ -78,9 +78,20 @@ def test_figures_of_an_image_model(tmp_path, dim, expected):
 
 
 def test_figures_that_were_not_drawn_again_are_gone_but_those_of_training(tmp_path):
-    for name in ("denoising.png", "curves.png", "samples_over_time.png"):
+    kept = {"curves.png", "samples_over_time.png", "of_the_user.png"}
+    for name in {"denoising.png"} | kept:
         (tmp_path / name).write_bytes(PNG)
-    assert drawn(tmp_path, algorithm(3), IMAGES, None) == OF_CODES | OF_IMAGES | {"curves.png", "samples_over_time.png"}
+    assert drawn(tmp_path, algorithm(3), IMAGES, None) == OF_CODES | OF_IMAGES | kept
+
+
+def test_every_final_figure_may_be_removed(tmp_path, monkeypatch):
+    """Whatever is drawn at the end stands in the list of what an evaluation begins by removing."""
+    saved = []
+    monkeypatch.setattr(pictures.files, "save", lambda figure, path: saved.append(path.stem))
+    options = {"corrupt": lambda key, x: x, "code_view": "pca"}
+    for model in (algorithm(2)._replace(density="bound"), algorithm(20)):
+        drawn(tmp_path, model, IMAGES, SAMPLES, **options)
+    assert set(saved) <= set(pictures.FINAL) and {"denoising", "latent_manifold", "samples"} <= set(saved)
 
 
 def test_the_manifold_is_of_codes_with_a_prior(tmp_path):
