@@ -70,6 +70,7 @@ def measure_codes(
         )
         blocks.insert(0, restored)  # what was asked for stands first
     if labels:
+        print(f"classifiers from {', '.join(map(str, labels))} labels, with and without pretraining", flush=True)
         key_init, _ = jax.random.split(run_keys(config.seed)[0])  # as the loop splits it
         raw = jax.tree.map(jax.numpy.asarray, cards.first(dataset.train, config.batch_size))
         untrained = jax.jit(algorithm.init)(key_init, data.prepare(raw))  # the run's first state

@@ -44,20 +44,6 @@ class Components(NamedTuple):
     directions: np.ndarray
 
 
-def compression_block(
-    algorithm: Algorithm,
-    state: State,
-    train: Split,
-    test: Split,
-    prepare: Callable[[Any], Any],
-    key: jax.Array,
-    batch_size: int,
-) -> dict[str, Number] | None:
-    """The numbers of `compress`."""
-    found = compress(algorithm, state, train, test, prepare, key, batch_size)
-    return found and found.block
-
-
 def compress(
     algorithm: Algorithm,
     state: State,

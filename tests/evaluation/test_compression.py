@@ -42,7 +42,8 @@ STATE: Any = None
 
 
 def compression_block(algorithm) -> Any:
-    return compression.compression_block(algorithm, STATE, TRAIN, TEST, prepare, KEY, 100)
+    found = compression.compress(algorithm, STATE, TRAIN, TEST, prepare, KEY, 100)
+    return found and found.block
 
 
 @pytest.mark.parametrize("code_dim", [1, 8, 64])
@@ -97,7 +98,7 @@ def test_the_first_examples_are_enough_for_pca_and_no_other_is_read(monkeypatch)
             assert np.max(rows) < 300
             return TRAIN["x"][rows]
 
-    block = compression.compression_block(principal(8), STATE, {"x": Column()}, TEST, prepare, KEY, 100)
+    block = compression.compress(principal(8), STATE, {"x": Column()}, TEST, prepare, KEY, 100).block
     assert block["pca_mse"]["n_train"] == 300
     assert compression.num_pca_examples(784) == 300
     monkeypatch.setattr(compression, "MAX_PCA_BYTES", 4 * 784 * 20 + 1)

@@ -198,6 +198,7 @@ def test_broken_files_are_named(run, tmp_path):
         ({"value": 4.1234, "standard_error": 0.31, "unit": "nats"}, "4.12 ± 0.31 s.e. nats"),
         ({"value": 0.94213, "sd": 0.01042}, "0.942 ± 0.010 s.d."),
         ({"value": 1234.6, "standard_error": 47.0}, "1,235 ± 47 s.e."),
+        ({"value": 2.83e-17, "standard_error": 1.4e-18}, "2.830e−17 ± 1.400e−18 s.e."),
         ({"value": 97.3, "bound": "upper"}, "≤ 97.3"),
         ({"value": -97.3, "bound": "lower"}, "≥ −97.3"),
         ({"value": 0.17912, "unit": "bits/dim"}, "0.1791 bits/dim"),
