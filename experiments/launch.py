@@ -45,17 +45,53 @@ class Launch(NamedTuple):
         recipe: the config's file name, with "-variant" where there is one.
         workdir: where the run lives.
         command: the command line, to be run again.
+        module: the entry point, "experiments.<family>", whose `build` makes the algorithm.
     """
 
     config: ml_collections.ConfigDict
     recipe: str
     workdir: pathlib.Path
     command: str
+    module: str = ""
 
 
 def launch(module: str, experiment: Callable[[Launch], None]) -> None:
     """Runs `python -m <module>`; exits with 2 on bad input, 1 on a failed run, 128 + signal when interrupted."""
     app.run(lambda _: _run(module, experiment), flags_parser=_parse)
+
+
+def launch_tool(module: str, tool: Callable[[list[str]], None], usage: str) -> None:
+    """Runs `python -m <module>`, which takes finished runs instead of a config; mistakes end as in `launch`.
+
+    Args:
+        module: for messages.
+        tool: given the positional arguments; its own flags it has defined.
+        usage: shown by --help.
+    """
+
+    def parse(argv: list[str]) -> list[str]:
+        if {"-h", "--help", "--helpshort", "--helpfull"} & set(argv):
+            print(usage)
+            sys.exit(0)
+        try:
+            return flags.FLAGS(argv)
+        except flags.Error as error:
+            fail(f"{error}; python -m {module} --help says what there is", 2)
+
+    def run(arguments: list[str]) -> None:
+        logging.set_verbosity(logging.WARNING)
+        try:
+            tool(arguments[1:])
+        except InputError as error:
+            fail(str(error), 2)
+        except CheckpointError as error:
+            fail(str(error), 1)
+        except KeyboardInterrupt:
+            fail("interrupted", 130)
+        except OSError as error:
+            fail(f"{error.filename}: {error.strerror}", 1)
+
+    app.run(run, flags_parser=parse)
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -186,7 +222,7 @@ def _run_alone(module: str, experiment: Callable[[Launch], None], join: Callable
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     try:
         join()
-        experiment(Launch(CONFIG.value, recipe, workdir, command))
+        experiment(Launch(CONFIG.value, recipe, workdir, command, module))
     except InputError as error:
         fail(str(error), 2)
     except InterruptedRun as stop:

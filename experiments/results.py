@@ -155,6 +155,7 @@ def heading(
     """What a card says before its measurements."""
     return {
         "recipe": launch.recipe,
+        "experiment": launch.module,
         "dataset": config.data.name,
         "split_sizes": {name: len(getattr(dataset, name)["x"]) for name in ("train", "validation", "test")},
         "seed": config.seed,

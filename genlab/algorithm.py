@@ -63,6 +63,26 @@ class State:
     memory: PyTree
 
 
+class Latents(NamedTuple):
+    """What a model whose latent variables z have a density knows of them; codes are samples of z, f32[B, D].
+
+    It is what estimators of log p(x) and diagnostics of q(z | x) are made of. Where a model has several layers of
+    latent variables, codes are all of them side by side.
+
+    Attributes:
+        log_prior: (state, batch, codes) -> f32[B], log p(z) in nats; p(z | y) where the batch's labels count.
+        log_joint: (state, batch, codes) -> f32[B], log p(x, z) in nats; differentiable in the codes.
+        sample_prior: (state, batch, key) -> codes f32[B, D]; the batch gives B and labels.
+        moments: (state, batch) -> mean f32[B, D], log sigma^2 f32[B, D] of q(z | x), where that is a diagonal Gaussian;
+            otherwise None.
+    """
+
+    log_prior: Callable[[State, Batch, Array], Array]
+    log_joint: Callable[[State, Batch, Array], Array]
+    sample_prior: Callable[[State, Batch, Key], Array]
+    moments: Callable[[State, Batch], tuple[Array, Array]] | None
+
+
 class Algorithm(NamedTuple):
     """A generative model as pure functions; B is the batch size, D the size of a code.
 
@@ -77,6 +97,7 @@ class Algorithm(NamedTuple):
         decode: (state, codes or noise f32[B, D], key) -> examples [B, ...].
         log_prob: (state, batch, key) -> f32[B], nats per example.
         density: how the method holds the density, see the module's docstring.
+        latents: densities of its latent variables, where it has any.
     """
 
     init: Callable[[Key, Batch], State]
@@ -87,6 +108,7 @@ class Algorithm(NamedTuple):
     decode: Callable[[State, Array, Key], Array] | None
     log_prob: Callable[[State, Batch, Key], Array] | None
     density: Literal["exact", "bound", "implicit", "none"]
+    latents: Latents | None = None
 
 
 def new_player(params: PyTree, tx: optax.GradientTransformation, stats: PyTree | None = None) -> Player:

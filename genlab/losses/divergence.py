@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.scipy.special import rel_entr
 
 from genlab.losses.event import check_same_shape
+from genlab.losses.likelihood import LOG_2PI
 
 Array = jax.Array
 
@@ -56,3 +57,38 @@ def categorical_kl(p: Array, q: Array) -> Array:
     """
     check_same_shape(p=p, q=q)
     return jnp.sum(rel_entr(p, q), axis=-1)
+
+
+def decompose_kl(codes: Array, mean: Array, log_var: Array, dataset_size: int) -> dict[str, Array]:
+    """The divergence of q(z | x) from a standard normal, taken apart, estimated from one minibatch.
+
+    log q(z | x) - log p(z)
+        = [log q(z | x) - log q(z)] + [log q(z) - sum_d log q(z_d)] + [sum_d log q(z_d) - log p(z_d)]
+
+    with the aggregate posterior q(z) = (1/N) sum_n q(z | x_n) replaced by (1 / (N B)) sum_j q(z | x_j) over the
+    minibatch (minibatch-weighted sampling). The parts are biased, their sum is not: it is the left side, exactly.
+
+    Args:
+        codes: f32[B, D], z_i ~ q(z | x_i).
+        mean, log_var: f32[B, D], of the diagonal Gaussians q(z | x_i).
+        dataset_size: N.
+
+    Returns:
+        `mutual_information`, `total_correlation` and `dimension_kl`, f32[B] each, in nats.
+
+    Reference: Chen et al. 2018, equation 2, and appendix C.1 for the estimator.
+    """
+    check_same_shape(codes=codes, mean=mean, log_var=log_var)
+    # log q(z_i,d | x_j,d), [i, j, d]
+    deviation = jnp.square(codes[:, None] - mean[None]) * jnp.exp(-log_var)[None]
+    table = -0.5 * (LOG_2PI + log_var[None] + deviation)
+    log_size = jnp.log(jnp.asarray(dataset_size * codes.shape[0], codes.dtype))
+    of_own = jnp.sum(jnp.diagonal(table), axis=0)  # [D, B] -> [B]
+    of_all = jax.nn.logsumexp(jnp.sum(table, axis=2), axis=1) - log_size
+    of_each = jnp.sum(jax.nn.logsumexp(table, axis=1) - log_size, axis=1)
+    of_prior = jnp.sum(-0.5 * (LOG_2PI + jnp.square(codes)), axis=1)
+    return {
+        "mutual_information": of_own - of_all,
+        "total_correlation": of_all - of_each,
+        "dimension_kl": of_each - of_prior,
+    }

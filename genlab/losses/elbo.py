@@ -56,3 +56,23 @@ def importance_bound(log_weights: Array) -> Array:
     Reference: Burda, Grosse & Salakhutdinov 2016, equation 8.
     """
     return jax.nn.logsumexp(log_weights, axis=0) - jnp.log(jnp.asarray(log_weights.shape[0], log_weights.dtype))
+
+
+def free_bits(kl: Array, bits: Array | float) -> Array:
+    """Divergence of which the first `bits` nats of every group cost nothing.
+
+    sum_g max(bits, mean_b kl[b, g]), spread over the examples: a group whose mean over the batch is above `bits` costs
+    each example its own kl; one below costs `bits` and has no gradient. So the mean over B has value and gradient of
+    the published penalty.
+
+    Args:
+        kl: f32[B, G], nats per example and group of latent variables.
+        bits: nats per group; 0 gives the sum over groups of what is above zero in the mean.
+
+    Returns:
+        f32[B], nats per example.
+
+    Reference: Kingma et al. 2016 (IAF), appendix C.8.
+    """
+    mean = jnp.mean(kl, axis=0, keepdims=True)
+    return jnp.sum(jnp.where(mean > bits, kl, jnp.asarray(bits, kl.dtype)), axis=1)

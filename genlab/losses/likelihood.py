@@ -73,6 +73,29 @@ def gaussian_log_prob(x: Array, mean: Array, log_var: Array | float) -> Array:
     return -0.5 * sum_event(LOG_2PI + log_var + jnp.square(x - mean) * jnp.exp(-log_var))
 
 
+def gaussian_mixture_log_prob(x: Array, means: Array, log_vars: Array, log_weights: Array) -> Array:
+    """log sum_c w_c N(x; means_c, exp(log_vars_c)), diagonal.
+
+    Args:
+        x: f32[B, D].
+        means, log_vars: f32[C, D].
+        log_weights: log w_c, f32[C], or f32[B, C] for weights of each example's own; normalised by the caller.
+
+    Returns:
+        f32[B], nats per example.
+
+    Reference: Tomczak & Welling 2018, equation 8 (as a prior).
+    """
+    check_same_shape(means=means, log_vars=log_vars)
+    # sum_d (x - m)^2 / s^2 as matrix products, about the components' centre: [B, C] instead of [B, C, D]
+    centre = jax.lax.stop_gradient(jnp.mean(means, axis=0))
+    x, means, precision = x - centre, means - centre, jnp.exp(-log_vars)
+    product = lambda a, b: jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
+    distance = product(jnp.square(x), precision) - 2.0 * product(x, means * precision)
+    constant = jnp.sum(jnp.square(means) * precision + log_vars + LOG_2PI, axis=1)
+    return jax.nn.logsumexp(log_weights - 0.5 * (distance + constant), axis=1)
+
+
 def categorical_log_prob(logits: Array, labels: Array) -> Array:
     """log Categorical(labels; softmax(logits)).
 

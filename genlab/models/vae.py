@@ -1,12 +1,13 @@
 """The variational autoencoder: a latent-variable model trained by a bound on its log-likelihood.
 
-    p(x, z) = N(z; 0, I) p(x | decoder(z)),    q(z | x) = N(z; mean(x), sigma^2(x)),
+    p(x, z) = p(z) p(x | decoder(z)),    q(z | x) = N(z; mean(x), sigma^2(x)), or planar flows of it,
     log p(x) >= E_q[log p(x | z)] - KL(q(z | x) || p(z)).
 
-Reference: Kingma & Welling 2014, "Auto-Encoding Variational Bayes"; Rezende et al. 2014.
+One stochastic layer, any prior, any bound, and labels if they are given: p(x | y) = int p(x | z, y) p(z | y) dz.
+
+Reference: Kingma & Welling 2014, "Auto-Encoding Variational Bayes"; Rezende et al. 2014; Sohn et al. 2015 for labels.
 """
 
-import dataclasses
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -14,12 +15,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from genlab.algorithm import Algorithm, Array, Batch, Key, Metrics, PyTree, State, descend, new_player, new_state
+from genlab.algorithm import Algorithm, Array, Batch, Key, PyTree
+from genlab.bijections.planar import planar
 from genlab.losses.divergence import gaussian_kl
-from genlab.losses.elbo import elbo, importance_bound, reparameterize
+from genlab.losses.elbo import reparameterize
 from genlab.losses.likelihood import gaussian_log_prob
+from genlab.models.latent import LatentModel, Objective, kl_warmup, variational
 from genlab.models.likelihoods import Likelihood
+from genlab.models.objectives import evidence
+from genlab.models.priors import Prior, standard_normal
 from genlab.networks.variables import apply, init
+
+__all__ = ["kl_warmup", "one_layer", "vae"]
 
 
 def vae(
@@ -29,117 +36,150 @@ def vae(
     tx: optax.GradientTransformation,
     *,
     latent_dim: int,
+    prior: Prior | None = None,
+    objective: Objective | None = None,
+    flows: bool = False,
+    labels: bool = False,
     beta: Callable[[Array], Array] = lambda step: jnp.ones(()),
     ema_decay: float = 0.0,
     num_importance_samples: int = 500,
     importance_chunk: int = 50,
     generate_means: bool = True,
 ) -> Algorithm:
-    """A VAE with one Gaussian stochastic layer, one sample of z per example and the divergence in closed form.
+    """A VAE with one stochastic layer; by default the classic, with the divergence in closed form and one sample of z.
 
     Args:
-        encoder: module, x [B, ...] -> mean f32[B, D], log sigma^2 f32[B, D].
-        decoder: module, codes f32[B, D] -> outputs of the likelihood, f32[B, ...].
-        likelihood: p(x | outputs).
-        tx: optimizer of both networks.
-        latent_dim: D.
-        beta: step -> weight of the divergence in the training loss; see `kl_warmup`.
-        ema_decay: of the moving average of parameters that everything but `step` uses; 0 for none.
-        num_importance_samples: K of `log_prob`.
-        importance_chunk: how many of them are decoded at a time; bounds memory, does not change the estimator.
-        generate_means: whether `generate` and `decode` return E[x | z], as is customary for images, or draw x.
-
-    Returns:
-        Algorithm. `evaluate` gives loss, elbo (beta = 1), log_likelihood and kl in nats per example; `encode`
-        the posterior mean; `log_prob` the importance-weighted bound with K samples.
+        encoder, decoder, likelihood, latent_dim, prior, flows, labels: of the model, see `one_layer`.
+        tx, beta, ema_decay, num_importance_samples, importance_chunk, generate_means: see `variational`.
+        objective: the bound; `evidence()` by default.
     """
-    modules = {"encoder": encoder, "decoder": decoder}
-
-    def init_state(key: Key, batch: Batch) -> State:
-        key_encoder, key_decoder = jax.random.split(key)
-        codes = jnp.zeros((batch["x"].shape[0], latent_dim))
-        params, stats = {}, {}
-        params["encoder"], stats["encoder"] = init(encoder, key_encoder, batch["x"])
-        params["decoder"], stats["decoder"] = init(decoder, key_decoder, codes)
-        average = {"vae": jax.tree.map(jnp.copy, params)} if ema_decay else {}
-        return new_state({"vae": new_player(params, tx, stats)}, average)
-
-    def run(name: str, params: PyTree, stats: PyTree, x: Array, train: bool = False) -> tuple[PyTree, PyTree]:
-        outputs, updated = apply(modules[name], params[name], stats[name], x, train=train)
-        return outputs, {**stats, name: updated}
-
-    def bound_terms(params: PyTree, stats: PyTree, x: Array, key: Key, train: bool) -> tuple[Metrics, PyTree]:
-        (mean, log_var), stats = run("encoder", params, stats, x, train)
-        codes = reparameterize(key, mean, log_var)
-        outputs, stats = run("decoder", params, stats, codes, train)
-        return {"log_likelihood": likelihood.log_prob(outputs, x), "kl": gaussian_kl(mean, log_var)}, stats
-
-    def step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
-        weight = beta(state.step)
-
-        def loss_fn(params: PyTree, stats: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
-            terms, stats = bound_terms(params, stats, batch["x"], key, train=True)
-            loss = -jnp.mean(elbo(terms["log_likelihood"], terms["kl"], weight))
-            return loss, (stats, {name: jnp.mean(value) for name, value in terms.items()})
-
-        player, loss, terms = descend(state.players["vae"], tx, loss_fn)
-        average = optax.incremental_update({"vae": player.params}, state.average, 1.0 - ema_decay) if ema_decay else {}
-        metrics = {"loss": loss, "elbo": elbo(terms["log_likelihood"], terms["kl"]), **terms, "beta": weight}
-        return dataclasses.replace(state, step=state.step + 1, players={"vae": player}, average=average), metrics
-
-    def weights(state: State) -> tuple[PyTree, PyTree]:
-        player = state.players["vae"]
-        return state.average.get("vae", player.params), player.stats
-
-    def evaluate(state: State, batch: Batch, key: Key) -> Metrics:
-        terms, _ = bound_terms(*weights(state), batch["x"], key, train=False)
-        objective = elbo(terms["log_likelihood"], terms["kl"], beta(state.step))
-        return {"loss": -objective, "elbo": elbo(terms["log_likelihood"], terms["kl"]), **terms}
-
-    def encode(state: State, batch: Batch, key: Key) -> Array:
-        (mean, _), _ = run("encoder", *weights(state), batch["x"])
-        return mean
-
-    def decode(state: State, codes: Array, key: Key) -> Array:
-        outputs, _ = run("decoder", *weights(state), codes)
-        return likelihood.mean(outputs) if generate_means else likelihood.sample(key, outputs)
-
-    def generate(state: State, batch: Batch, key: Key) -> Array:
-        key_code, key_example = jax.random.split(key)
-        return decode(state, jax.random.normal(key_code, (batch["x"].shape[0], latent_dim)), key_example)
-
-    def log_prob(state: State, batch: Batch, key: Key) -> Array:
-        params, stats = weights(state)
-        x = batch["x"]
-        (mean, log_var), _ = run("encoder", params, stats, x)
-
-        def log_weight(key: Key) -> Array:  # one sample of log p(x, z) / q(z | x), f32[B]
-            codes = reparameterize(key, mean, log_var)
-            outputs, _ = run("decoder", params, stats, codes)
-            log_prior = gaussian_log_prob(codes, jnp.zeros_like(codes), 0.0)
-            return likelihood.log_prob(outputs, x) + log_prior - gaussian_log_prob(codes, mean, log_var)
-
-        keys = jax.random.split(key, num_importance_samples)
-        # map holds `importance_chunk` samples at a time, and the table of log-weights is only [K, B]
-        return importance_bound(jax.lax.map(log_weight, keys, batch_size=importance_chunk))
-
-    return Algorithm(
-        init=init_state,
-        step=step,
-        evaluate=evaluate,
-        generate=generate,
-        encode=encode,
-        decode=decode,
-        log_prob=log_prob if likelihood.normalized else None,
-        density="bound" if likelihood.normalized else "none",
+    return variational(
+        one_layer(encoder, decoder, likelihood, latent_dim, prior or standard_normal(), flows=flows, labels=labels),
+        objective or evidence(),
+        tx,
+        beta=beta,
+        ema_decay=ema_decay,
+        num_importance_samples=num_importance_samples,
+        importance_chunk=importance_chunk,
+        generate_means=generate_means,
     )
 
 
-def kl_warmup(beta: float, num_steps: int) -> Callable[[Array], Array]:
-    """beta that grows linearly from 0 to its value over the first `num_steps` steps (Sonderby et al. 2016)."""
+def one_layer(
+    encoder: nn.Module,
+    decoder: nn.Module,
+    likelihood: Likelihood,
+    latent_dim: int,
+    prior: Prior,
+    *,
+    flows: bool = False,
+    labels: bool = False,
+) -> LatentModel:
+    """p(z) p(x | z) with the posterior that an encoder gives.
 
-    def weight(step: Array) -> Array:
-        fraction = (step.astype(jnp.float32) + 1.0) / jnp.maximum(jnp.asarray(num_steps, jnp.float32), 1.0)
-        return beta * jnp.minimum(1.0, fraction)
+    Args:
+        encoder: module, x [B, ...] -> mean f32[B, D], log sigma^2 f32[B, D] of q(z | x).
+        decoder: module, codes f32[B, D] -> outputs of the likelihood, f32[B, ...].
+        likelihood: p(x | outputs).
+        latent_dim: D.
+        prior: p(z).
+        flows: whether the encoder also gives the parameters of planar flows, (u, w f32[B, F, D], b f32[B, F]); q(z | x)
+            is then the Gaussian's image under all F, and only the density of its own samples is known.
+        labels: whether encoder and decoder take labels i32[B] as a second argument. The prior sees them in any case.
+    """
+    modules = {"encoder": encoder, "decoder": decoder}
 
-    return weight
+    def init_networks(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
+        key_encoder, key_decoder = jax.random.split(key)
+        codes = jnp.zeros((batch["x"].shape[0], latent_dim))
+        extra = (batch["label"],) if labels else ()
+        params, stats = {}, {}
+        params["encoder"], stats["encoder"] = init(encoder, key_encoder, batch["x"], *extra)
+        params["decoder"], stats["decoder"] = init(decoder, key_decoder, codes, *extra)
+        if learned := prior.init(jax.random.fold_in(key, 1), batch):
+            params["prior"] = learned
+        return params, stats
+
+    def run(name: str, params: PyTree, stats: PyTree, x: Array, label: Array | None, train: bool = False):
+        extra = (label,) if labels else ()
+        outputs, updated = apply(modules[name], params[name], stats[name], x, *extra, train=train)
+        return outputs, {**stats, name: updated}
+
+    def infer(params: PyTree, stats: PyTree, batch: Batch, train: bool) -> tuple[PyTree, PyTree]:
+        return run("encoder", params, stats, batch["x"], batch.get("label"), train)
+
+    def sample(params: PyTree, features: PyTree, key: Key, num_samples: int) -> tuple[Array, Array]:
+        mean, log_var, *bends = features
+        mean, log_var = repeated(mean, num_samples), repeated(log_var, num_samples)
+        codes = reparameterize(key, mean, log_var)  # [K, B, D]
+        log_prob = jax.vmap(gaussian_log_prob)(codes, mean, log_var)
+        codes, log_det = flow(codes, bends)
+        return codes, log_prob - log_det
+
+    def log_posterior(params: PyTree, features: PyTree, codes: Array) -> Array:
+        mean, log_var = features
+        return jax.vmap(gaussian_log_prob, in_axes=(0, None, None))(codes, mean, log_var)
+
+    def centre(params: PyTree, features: PyTree) -> Array:
+        mean, _, *bends = features
+        return flow(mean, bends)[0]
+
+    def kl(features: PyTree) -> Array:
+        mean, log_var = features
+        return gaussian_kl(mean[..., None], log_var[..., None])  # by dimension
+
+    def encode_pseudo_inputs(params: PyTree, stats: PyTree) -> Callable[[Array], tuple[Array, Array]]:
+        return lambda inputs: run("encoder", params, stats, inputs, None)[0][:2]
+
+    def log_prior(params: PyTree, stats: PyTree, batch: Batch, codes: Array) -> Array:
+        num_samples, num_examples, _ = codes.shape
+        label = batch.get("label")
+        label = None if label is None else jnp.tile(label, num_samples)  # [K B]
+        encode = encode_pseudo_inputs(params, stats)
+        by_code = prior.log_prob(params.get("prior", {}), encode, merged(codes), label)
+        return by_code.reshape(num_samples, num_examples)  # [K B] -> [K, B]
+
+    def sample_prior(params: PyTree, stats: PyTree, batch: Batch, key: Key) -> Array:
+        like = jnp.zeros((batch["x"].shape[0], latent_dim))
+        encode = encode_pseudo_inputs(params, stats)
+        return prior.sample(params.get("prior", {}), encode, key, like, batch.get("label"))
+
+    def decode(params: PyTree, stats: PyTree, batch: Batch | None, codes: Array, train: bool) -> tuple[Array, PyTree]:
+        label = jnp.tile(batch["label"], codes.shape[0]) if labels and batch is not None else None
+        outputs, stats = run("decoder", params, stats, merged(codes), label, train)
+        return outputs.reshape(*codes.shape[:2], *outputs.shape[1:]), stats  # [K B, ...] -> [K, B, ...]
+
+    return LatentModel(
+        init=init_networks,
+        infer=infer,
+        sample=sample,
+        log_posterior=None if flows else log_posterior,
+        moments=None if flows else lambda features: features,
+        kl=kl if prior.components is None and not flows else None,
+        log_prior=log_prior,
+        sample_prior=sample_prior,
+        decode=decode,
+        centre=centre,
+        likelihood=likelihood,
+        decodes_alone=not labels,
+    )
+
+
+def repeated(x: Array, num_samples: int) -> Array:
+    """[B, D] -> [K, B, D]."""
+    return jnp.broadcast_to(x, (num_samples, *x.shape))
+
+
+def merged(codes: Array) -> Array:
+    """[K, B, D] -> [K B, D], sample by sample."""
+    return codes.reshape(-1, codes.shape[-1])
+
+
+def flow(codes: Array, parameters: list[tuple[Array, Array, Array]]) -> tuple[Array, Array]:
+    """Codes [..., B, D] after all planar flows, and the sum of their log-determinants [..., B]."""
+    log_det = jnp.zeros(codes.shape[:-1])
+    for u, w, b in parameters:  # one triple, of all flows, or none
+        for i in range(u.shape[1]):
+            codes, term = planar(codes, u[:, i], w[:, i], b[:, i])
+            log_det = log_det + term
+    return codes, log_det

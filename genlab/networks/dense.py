@@ -17,7 +17,8 @@ class MLP(nn.Module):
 
     Attributes:
         features: widths of the layers; none gives the flattened input.
-        activation: elementwise, after every layer.
+        activation: elementwise, after every layer; or `nn.glu`, which gates one half of a layer, made twice as wide, by
+            the sigmoid of the other.
         dtype: of the arithmetic; parameters are float32.
     """
 
@@ -30,7 +31,7 @@ class MLP(nn.Module):
         """[B, ...] -> [B, features[-1]]."""
         x = x.reshape(x.shape[0], -1)  # [B, D]
         for width in self.features:
-            x = self.activation(nn.Dense(width, dtype=self.dtype)(x))
+            x = self.activation(nn.Dense(width * (2 if self.activation is nn.glu else 1), dtype=self.dtype)(x))
         return x
 
 
@@ -62,7 +63,7 @@ class DenseDecoder(nn.Module):
     Attributes:
         features: widths of the hidden layers.
         output_shape: of one example's outputs, such as (H, W, C * outputs per pixel).
-        activation: elementwise, after every hidden layer.
+        activation: after every hidden layer, as in `MLP`.
         bias_init: of the output layer.
         dtype: of the arithmetic; the output is float32.
     """
@@ -82,3 +83,20 @@ class DenseDecoder(nn.Module):
         hidden = MLP(self.features, self.activation, self.dtype)(codes)
         outputs = nn.Dense(size, dtype=self.dtype, bias_init=self.bias_init)(hidden)
         return outputs.astype(jnp.float32).reshape(codes.shape[0], *self.output_shape)
+
+
+class SharedVariance(nn.Module):
+    """A decoder of means, and beside them one learned log sigma^2 that all dimensions share.
+
+    Attributes:
+        network: codes [B, D] -> means f32[B, ..., C].
+    """
+
+    network: nn.Module
+
+    @nn.compact
+    def __call__(self, codes: Array) -> Array:
+        """f32[B, D] -> f32[B, ..., 2 C]: means, then log sigma^2."""
+        means = self.network(codes)
+        log_var = self.param("log_var", nn.initializers.zeros, ())
+        return jnp.concatenate([means, jnp.broadcast_to(log_var, means.shape)], axis=-1)

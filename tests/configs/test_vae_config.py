@@ -17,7 +17,7 @@ from genlab.evaluation.card import count_parameters
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
-VARIANTS = ("dense", "conv", "keras", "mnist", "burda")
+SMALL = ("dense", "conv", "keras", "mnist", "burda")
 
 
 def dataset(shape=(28, 28, 1), num=20):
@@ -45,7 +45,7 @@ NUM_PARAMETERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", SMALL)
 def test_a_variant_builds_and_takes_a_step(variant):
     config = recipes.get_config(variant)
     algorithm = build(config, dataset())
@@ -110,7 +110,7 @@ def test_the_default_is_dense():
 
 
 def test_an_unknown_variant_lists_the_known():
-    with pytest.raises(ValueError, match=r"no variant 'vgg'; known: dense, conv, keras, mnist, burda$"):
+    with pytest.raises(ValueError, match=r"no variant 'vgg'; known: dense, conv, keras, mnist, burda, "):
         recipes.get_config("vgg")
 
 
@@ -168,11 +168,81 @@ def test_points_are_modelled_by_gaussians_and_drawn_with_their_noise(likelihood)
     assert 0.7 < np.std(points) < 1.3
 
 
+GATED = affine(784, 600) + affine(300, 600) + affine(300, 80) + affine(40, 600) + affine(300, 600) + affine(300, 784)
+BURDA = affine(784, 200, 200, 100) + affine(50, 200, 200, 784)
+DENSE = affine(784, 400, 40) + affine(20, 400, 784)
+MORE = {  # variant -> parameters
+    "one_layer": BURDA,
+    "iwae": BURDA,
+    "two_layers": affine(784, 200, 200, 200) + affine(100, 100, 100, 100) + affine(50, 100, 100, 200)
+    + affine(100, 200, 200, 784),
+    "standard": GATED,
+    "mixture": GATED + 500 * (40 + 40 + 1),
+    "vamp": GATED + 500 * 784,
+    "ladder": affine(784, 400) + affine(400, 64) + affine(400, 128) + affine(128, 32) + affine(16, 128, 64)
+    + affine(32, 400, 784),
+    "planar": affine(784, 400, 40) + 401 * 10 * 41 + affine(20, 400, 784),
+    "conditional": affine(784 + 10, 400, 40) + affine(20 * 10 + 10, 400, 784),
+    "beta": DENSE,
+    "total_correlation": DENSE,
+    "free_bits": DENSE,
+    "linear": affine(784, 64) + affine(32, 784) + 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", MORE)
+def test_a_variant_of_another_bound_or_model_has_its_parameters_and_abilities(variant):
+    config = recipes.get_config(variant)
+    algorithm = build(config, dataset())
+    batch = {"x": jnp.zeros((4, 28, 28, 1)), "label": jnp.zeros(4, jnp.int32)}
+    state = jax.eval_shape(algorithm.init, KEY, batch)
+    assert count_parameters(state) == MORE[variant]
+    after, metrics = jax.eval_shape(algorithm.step, state, batch, KEY)
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+    assert {"loss", "elbo", "log_likelihood", "kl", "beta"} <= set(metrics)
+    assert jax.eval_shape(algorithm.log_prob, state, batch, KEY).shape == (4,)
+    assert jax.eval_shape(algorithm.generate, state, batch, KEY).shape == (4, 28, 28, 1)
+    codes = jax.eval_shape(algorithm.encode, state, batch, KEY)
+    assert codes.shape == (4, config.model.latent_dim + sum(config.model.upper_dims))
+    assert (algorithm.decode is None) == (variant == "conditional")
+    assert jax.eval_shape(algorithm.latents.log_joint, state, batch, codes).shape == (4,)
+
+
+def test_every_variant_is_tested():
+    with pytest.raises(ValueError) as caught:
+        recipes.get_config("none")
+    assert set(str(caught.value).rpartition("known: ")[2].split(", ")) == {*SMALL, *MORE}
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"objective": "dreg", "num_flows": 2}, "model.objective 'dreg' needs the density of any code"),
+        ({"objective": "total_correlation", "prior": "mixture"}, "model.objective 'total_correlation' is for one"),
+        ({"objective": "total_correlation", "num_samples": 2}, "model.objective 'total_correlation' takes one sample"),
+        ({"objective": "iwae", "free_bits": 0.1}, "model.free_bits is of model.objective 'elbo'"),
+        ({"objective": "renyi"}, "model.objective is 'renyi'; known: elbo, iwae, dreg, total_correlation"),
+        ({"prior": "horseshoe"}, "model.prior is 'horseshoe'; known: standard, mixture, vamp"),
+        ({"prior": "vamp", "conditional": True}, "model.prior 'vamp' has images for pseudo-inputs"),
+        ({"prior": "vamp", "upper_dims": (2,)}, "model.prior 'vamp' needs q(z_L | x): with upper_dims set"),
+        ({"class_prior": True}, "model.class_prior weighs the components of model.prior 'mixture' by class"),
+        ({"conditional": True, "upper_dims": (2,)}, "model.conditional, class_prior and num_flows are for one"),
+        ({"inference": "sideways"}, "model.inference is 'sideways'; known: bottom_up, top_down"),
+        ({"num_samples": 0}, "model.num_samples is 0; it must be at least 1"),
+        ({"network": "conv", "activation": "glu"}, "model.activation 'glu' and model.likelihood 'shared_gaussian' are"),
+    ],
+)
+def test_bounds_priors_and_posteriors_that_do_not_go_together_are_one_clear_line(model, message):
+    with pytest.raises(InputError) as caught:
+        build(configured(**model), dataset((8, 8, 1)))
+    assert str(caught.value).startswith(message)
+
+
 @pytest.mark.parametrize(
     ("model", "shape", "message"),
     [
         ({"likelihood": "poisson"}, (8, 8, 1), "model.likelihood is 'poisson'; known: bernoulli, gaussian, "),
-        ({"activation": "swish"}, (8, 8, 1), "model.activation is 'swish'; known: relu, tanh, gelu, elu"),
+        ({"activation": "swish"}, (8, 8, 1), "model.activation is 'swish'; known: relu, tanh, gelu, elu, glu"),
         ({"network": "unet"}, (8, 8, 1), "model.network is 'unet'; known: dense, conv"),
         ({"latent_dim": 0}, (8, 8, 1), "model.latent_dim is 0; it must be at least 1"),
         ({"hidden": (6, 0)}, (8, 8, 1), "model.hidden is (6, 0); it must be at least 1"),

@@ -9,7 +9,7 @@ import pytest
 from scipy import special, stats
 
 from genlab.losses.divergence import gaussian_kl
-from genlab.losses.elbo import elbo, importance_bound, reparameterize
+from genlab.losses.elbo import elbo, free_bits, importance_bound, reparameterize
 from genlab.losses.likelihood import gaussian_log_prob
 
 # z ~ N(0, 1), x | z ~ N(SLOPE z + OFFSET, NOISE^2)
@@ -219,3 +219,14 @@ def test_bounds_reject_shapes_that_would_broadcast():
         elbo(jnp.zeros(4), jnp.zeros((4, 1)))
     with pytest.raises(ValueError, match=r"mean \(3,\), log_var \(4, 3\)"):
         reparameterize(jax.random.key(0), jnp.zeros(3), jnp.zeros((4, 3)))
+
+
+def test_free_bits_by_hand():
+    """Two groups: means 0.2, below 0.5, and 2, above it."""
+    kl = jnp.asarray([[0.1, 1.0], [0.3, 3.0]])
+    np.testing.assert_allclose(free_bits(kl, 0.5), [0.5 + 1.0, 0.5 + 3.0])
+    np.testing.assert_allclose(free_bits(kl, 0.0), [1.1, 3.3], rtol=1e-6)
+    gradient = jax.grad(lambda kl: jnp.mean(free_bits(kl, 0.5)))(kl)
+    np.testing.assert_allclose(gradient, [[0.0, 0.5], [0.0, 0.5]])  # nothing to gain in the first group
+    mean = np.mean(np.asarray(kl), axis=0)
+    np.testing.assert_allclose(jnp.mean(free_bits(kl, 0.5)), np.maximum(mean, 0.5).sum())

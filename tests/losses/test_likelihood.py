@@ -13,6 +13,7 @@ from genlab.losses.likelihood import (
     categorical_log_prob,
     discretized_logistic_log_prob,
     gaussian_log_prob,
+    gaussian_mixture_log_prob,
     log1mexp,
 )
 
@@ -339,3 +340,44 @@ def test_log_probs_reject_shapes_that_would_broadcast(log_prob):
 def test_categorical_log_prob_rejects_labels_that_do_not_match_the_positions():
     with pytest.raises(ValueError, match=r"labels \(4, 1\), logits_without_classes \(4,\)"):
         categorical_log_prob(jnp.zeros((4, 3)), jnp.zeros((4, 1), jnp.int32))
+
+
+def mixture_case(seed=0, spread=1.0):
+    rng = np.random.default_rng(seed)
+    log_weights = special.log_softmax(rng.normal(size=4))
+    return rng.normal(size=(5, 3)), spread * rng.normal(size=(4, 3)), rng.normal(size=(4, 3)), log_weights
+
+
+def mixture_by_scipy(x, means, log_vars, log_weights):
+    each = [stats.norm(m, np.exp(v / 2)).logpdf(x).sum(axis=-1) for m, v in zip(means, log_vars, strict=True)]
+    return special.logsumexp(np.stack(each, axis=-1) + log_weights, axis=-1)
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 30.0])
+def test_gaussian_mixture_equals_scipy(spread):
+    case = mixture_case(spread=spread)
+    actual = gaussian_mixture_log_prob(*(jnp.asarray(each, jnp.float32) for each in case))
+    np.testing.assert_allclose(actual, mixture_by_scipy(*case), rtol=2e-5)
+
+
+def test_gaussian_mixture_is_accurate_far_from_the_origin_and_with_narrow_components():
+    x, means, log_vars, log_weights = mixture_case()
+    case = (x + 100, means + 100, log_vars - 4, log_weights)
+    actual = gaussian_mixture_log_prob(*(jnp.asarray(each, jnp.float32) for each in case))
+    # x itself is rounded to 8e-6, which components of a tenth see as 1e-3 of their log-density
+    np.testing.assert_allclose(actual, mixture_by_scipy(*case), rtol=1e-3)
+
+
+def test_gaussian_mixture_gradient_points_to_the_responsible_components():
+    x, means, log_vars, log_weights = mixture_case()
+    args = [jnp.asarray(each, jnp.float32) for each in (x, means, log_vars, log_weights)]
+    of_x, of_means, of_log_vars, of_weights = total_gradient(gaussian_mixture_log_prob, *args)
+    each = np.stack([stats.norm(m, np.exp(v / 2)).logpdf(x).sum(1) for m, v in zip(means, log_vars, strict=True)], 1)
+    share = special.softmax(each + log_weights, axis=1)[:, :, None]  # [B, C, 1]
+    pull = (x[:, None] - means) * np.exp(-log_vars)
+    np.testing.assert_allclose(of_x, -(share * pull).sum(axis=1), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(of_means, (share * pull).sum(axis=0), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        of_log_vars, 0.5 * (share * (pull**2 * np.exp(log_vars) - 1)).sum(axis=0), rtol=1e-3, atol=1e-4
+    )
+    np.testing.assert_allclose(of_weights, share.sum(axis=(0, 2)), rtol=1e-3)

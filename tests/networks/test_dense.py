@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from genlab.networks.dense import MLP, DenseDecoder, GaussianHead
+from genlab.networks.dense import MLP, DenseDecoder, GaussianHead, SharedVariance
 
 KEY = jax.random.key(0)
 IMAGES = np.random.default_rng(0).normal(size=(2, 4, 3, 1)).astype(np.float32)
@@ -101,3 +101,22 @@ def test_bfloat16_is_of_the_arithmetic_only():
         assert np.any(np.asarray(half) != np.asarray(full))
     trunk = MLP((64,), nn.relu, jnp.bfloat16)
     assert jax.eval_shape(lambda x: trunk.init_with_output(KEY, x)[0], codes).dtype == jnp.bfloat16
+
+
+def test_glu_gates_one_half_of_a_layer_by_the_other():
+    module = MLP((5,), nn.glu)
+    params = initial(module, IMAGES)
+    assert count(params) == 12 * 10 + 10
+    value, gate = np.split(by_hand(params["Dense_0"], IMAGES.reshape(2, 12)), 2, axis=1)
+    np.testing.assert_allclose(module.apply({"params": params}, IMAGES), value / (1 + np.exp(-gate)), rtol=1e-5)
+
+
+def test_shared_variance_stands_beside_every_mean():
+    module = SharedVariance(DenseDecoder((), (4, 3, 1)))
+    codes = IMAGES.reshape(2, 12)[:, :5]
+    params = initial(module, codes)
+    assert count(params) == 5 * 12 + 12 + 1
+    outputs = np.asarray(module.apply({"params": params}, codes))
+    assert outputs.shape == (2, 4, 3, 2)
+    np.testing.assert_allclose(outputs[..., 0].reshape(2, 12), by_hand(params["network"]["Dense_0"], codes), rtol=1e-5)
+    np.testing.assert_array_equal(outputs[..., 1], np.broadcast_to(params["log_var"], (2, 4, 3)))

@@ -1,0 +1,66 @@
+"""Which fields of a VAE's config go together, said in one line where they do not."""
+
+import ml_collections
+
+from experiments.checks import at_least
+from genlab import data
+from genlab.errors import InputError
+
+COUNTS = ("model.latent_dim", "model.hidden", "model.channels", "model.upper_dims", "model.upper_hidden",
+          "model.num_samples", "model.num_components", "evaluation.num_importance_samples",
+          "evaluation.importance_chunk")  # fmt: skip
+
+
+def check_model(config: ml_collections.ConfigDict, dataset: data.Dataset) -> None:
+    """Raises InputError for a model that cannot be, or is not what its fields say."""
+    at_least(config, dict.fromkeys(COUNTS, 1) | {"model.num_flows": 0, "model.free_bits": 0})
+    check_data(config, dataset)
+    check_bound(config, dataset)
+
+
+def check_data(config: ml_collections.ConfigDict, dataset: data.Dataset) -> None:
+    """Likelihood, networks and labels against the kind of examples."""
+    model, images = config.model, dataset.train["x"].ndim == 4
+    binary = config.data.binarization != "none"
+    of_greys = ("gaussian", "learned_gaussian", "shared_gaussian", "discretized_logistic")
+    if images and binary and model.likelihood in of_greys:
+        raise InputError(
+            f"model.likelihood {model.likelihood!r} is for grey images; add --config.data.binarization=none"
+        )
+    if not images and model.likelihood not in ("gaussian", "learned_gaussian", "shared_gaussian"):
+        raise InputError(
+            f"model.likelihood {model.likelihood!r} is for images; {dataset.name} holds points: add "
+            "--config.model.likelihood=learned_gaussian --config.data.binarization=none"
+        )
+    if not images and model.network == "conv":
+        raise InputError(f"model.network 'conv' is for images; {dataset.name} holds points")
+    if model.network == "conv" and not model.channels:
+        raise InputError("model.channels is empty; model.network 'conv' needs at least one convolution")
+    if model.network == "conv" and model.data_bias:
+        raise InputError("model.data_bias is for model.network 'dense': a convolution has one bias for all pixels")
+    if model.network == "conv" and (model.activation == "glu" or model.likelihood == "shared_gaussian"):
+        raise InputError("model.activation 'glu' and model.likelihood 'shared_gaussian' are for model.network 'dense'")
+    if (model.conditional or model.class_prior) and "label" not in dataset.train:
+        raise InputError(f"{dataset.name} has no labels for model.conditional or model.class_prior")
+
+
+def check_bound(config: ml_collections.ConfigDict, dataset: data.Dataset) -> None:
+    """Objective, prior and posterior against each other."""
+    model = config.model
+    layers, mixture = 1 + len(model.upper_dims), model.prior != "standard"
+    if layers > 1 and (model.conditional or model.class_prior or model.num_flows):
+        raise InputError("model.conditional, class_prior and num_flows are for one stochastic layer; empty upper_dims")
+    if model.prior == "vamp" and (dataset.train["x"].ndim != 4 or model.conditional):
+        raise InputError("model.prior 'vamp' has images for pseudo-inputs, without labels; take 'mixture'")
+    if model.prior == "vamp" and layers > 1 and model.inference != "top_down":
+        raise InputError("model.prior 'vamp' needs q(z_L | x): with upper_dims set model.inference to 'top_down'")
+    if model.class_prior and model.prior != "mixture":
+        raise InputError("model.class_prior weighs the components of model.prior 'mixture' by class; set that")
+    if model.objective == "dreg" and model.num_flows:
+        raise InputError("model.objective 'dreg' needs the density of any code, which planar flows do not give")
+    if model.objective == "total_correlation" and (layers > 1 or mixture or model.num_flows):
+        raise InputError("model.objective 'total_correlation' is for one Gaussian layer and a standard normal prior")
+    if model.objective == "total_correlation" and model.num_samples > 1:
+        raise InputError("model.objective 'total_correlation' takes one sample; set model.num_samples to 1")
+    if model.free_bits and model.objective != "elbo":
+        raise InputError("model.free_bits is of model.objective 'elbo'")
