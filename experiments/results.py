@@ -18,6 +18,7 @@ from genlab.evaluation import card as cards
 from genlab.training import display, workdir, writers
 from genlab.training.loop import DivergedError
 
+DENSITY_FILE = "density.npz"  # log_prob and elbo f32[N] of every test example
 BLOCKS = ("generation", "representation", "density")
 NOT_SOLO = ("config.population", "config.population_mode", "workdir",
             "distributed", "coordinator", "num_processes", "process_id")  # fmt: skip
@@ -86,6 +87,7 @@ def leave_model(
             algorithm, state, test, data.prepare, key_density, size,
             config.evaluation.get("num_importance_samples"), config.data.binarization,
             display.progress_line(len(test["x"]), unit="test example"),
+            lambda values: pictures.save_arrays(directory / DENSITY_FILE, **values),
         ),
     }  # fmt: skip
     if bad := [name for block in BLOCKS for name, number in (card[block] or {}).items() if not is_finite(number)]:

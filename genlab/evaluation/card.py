@@ -29,6 +29,7 @@ def density_block(
     num_importance_samples: int | None,
     binarization: str,
     show: Callable[[int], None] = lambda done: None,
+    keep: Callable[[dict[str, np.ndarray]], None] = lambda values: None,
 ) -> dict[str, Number] | None:
     """Negative log-likelihoods of the test split, in nats: log_prob and the evidence lower bound.
 
@@ -41,6 +42,7 @@ def density_block(
         num_importance_samples: K of the algorithm's log_prob, or None where it is exact.
         binarization: how the pixels became binary, "none" if they did not.
         show: told how many examples are done.
+        keep: given log_prob and, where there is one, elbo of every example, f32[N].
 
     Returns:
         Numbers with their protocol, and for binary images in bits per dimension too; None where the algorithm has
@@ -71,6 +73,7 @@ def density_block(
         value, error = mean_and_error(-terms["elbo"])
         bound = {"value": value, "standard_error": error, "bound": "upper", "estimator": "one sample of z"}
         block["negative_elbo"] = {**bound, **protocol}
+    keep({"log_prob": log_prob} | {name: values for name, values in terms.items() if name == "elbo"})
     return block
 
 
