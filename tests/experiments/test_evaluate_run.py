@@ -17,7 +17,8 @@ from genlab.evaluation.comparison import paired_difference
 def runs(forked, tmp_path_factory):
     """Two trained models and a population of two."""
     root = tmp_path_factory.mktemp("runs")
-    for name, changes in {"a": {"num_steps": 60}, "b": {"seed": 1}, "both": {"population": 2, "population_mode": "loop"}}.items():
+    both = {"population": 2, "population_mode": "loop"}
+    for name, changes in {"a": {"num_steps": 60}, "b": {"seed": 1}, "both": both}.items():
         done = forked(*tiny(root / name, model__hidden=16, **changes))
         assert done.code == 0, done.err
     return root
