@@ -43,6 +43,13 @@ CAPTIONS = {
     "point_clouds": "Data and samples, on the same axes.",
     "translations": "Source images, their translations, and the way back.",
     "super_resolution": "Coarse images, ours, and the truth.",
+    "codebook": "How often each code of the codebook is used by held-out examples.",
+    "classifier_coverage": "Accuracy over the share of test images that is answered, the surest first.",
+    "classifier_reliability": "How often answers are right, over how sure the classifier is of them.",
+    "classifier_density_vae": "log p(x) of test images and of inputs from elsewhere, and the thresholds.",
+    "classifier_density_ppca": "The same of one PPCA a class.",
+    "classifier_answers_vae": "Test images that the model finds least likely or least sure, rejects, or gets wrong.",
+    "classifier_answers_ppca": "The same of one PPCA a class.",
 }
 
 _LABELS = {
