@@ -25,7 +25,8 @@ from genlab.algorithm import State
 from genlab.evaluation.held_out import mean_and_error, over_split
 from genlab.training import checkpoint, devices, display, interruption, loop, processes, workdir, writers
 
-FREE = ("classifier", "devices", "evaluation", "population_mode", "steps_per_call")  # fields that a resumed run may change
+# fields that a resumed run may change
+FREE = ("classifier", "devices", "evaluation", "population_mode", "steps_per_call")
 
 
 def run(launch: Launch, build: Build) -> None:
