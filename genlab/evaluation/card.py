@@ -39,7 +39,7 @@ def density_block(
         prepare: raw batch -> batch.
         key: of every draw.
         batch_size: examples in a chunk.
-        num_importance_samples: K of the algorithm's log_prob, or None where it is exact.
+        num_importance_samples: K of the algorithm's log_prob, or None where it takes none.
         binarization: how the pixels became binary, "none" if they did not.
         show: told how many examples are done.
         keep: given log_prob and, where there is one, elbo of every example, f32[N].
@@ -60,7 +60,8 @@ def density_block(
     value, error = mean_and_error(-log_prob)
     likelihood: Number = {"value": value, "standard_error": error, **protocol}
     if algorithm.density == "bound":
-        likelihood |= {"bound": "upper", "estimator": "importance sampling", "k": num_importance_samples}
+        sampled = {"estimator": "importance sampling", "k": num_importance_samples}
+        likelihood |= {"bound": "upper", **(sampled if num_importance_samples else {"estimator": "one code"})}
     block = {"negative_log_likelihood": likelihood}
     if binarization != "none":  # of a density on [0, 1]^D, bits would want dequantized data and log2 of the levels
         num_dims = int(np.prod(np.shape(test["x"])[1:]))
@@ -71,7 +72,8 @@ def density_block(
     terms = over_split(algorithm.evaluate, prepare, batch_size)(state, test, key_terms)
     if "elbo" in terms:
         value, error = mean_and_error(-terms["elbo"])
-        bound = {"value": value, "standard_error": error, "bound": "upper", "estimator": "one sample of z"}
+        estimator = "one sample of z" if algorithm.latents is not None else "one code"
+        bound = {"value": value, "standard_error": error, "bound": "upper", "estimator": estimator}
         block["negative_elbo"] = {**bound, **protocol}
     keep({"log_prob": log_prob} | {name: values for name, values in terms.items() if name == "elbo"})
     return block
