@@ -87,7 +87,7 @@ def midpoints(run: Trained, seen: data.Split, key: jax.Array) -> dict[str, cards
 
 def draw(directory: pathlib.Path, run: Trained, key: jax.Array) -> None:
     """All figures and the animation."""
-    from genlab.evaluation.pictures import WITH_PRIOR
+    from genlab.evaluation.pictures import has_normal_prior
     from genlab.plots import animation, files, latent, walks
 
     algorithm, state = run.algorithm, run.state
@@ -126,7 +126,7 @@ def draw(directory: pathlib.Path, run: Trained, key: jax.Array) -> None:
         figure = walks.attributes(shown[examples], exchanged, [texts[k] for k in rows], [texts[k] for k in targets])
         files.save(figure, directory / "attributes.png")
 
-    if codes.shape[1] == 2 and algorithm.density in WITH_PRIOR:
+    if codes.shape[1] == 2 and has_normal_prior(algorithm):
         grid = decode(latent.manifold_codes(SIDE)[None])[0]
         files.save(latent.latent_manifold(grid, latent.normal_quantiles(SIDE)), directory / "manifold.png")
     elif codes.shape[1] >= 2:

@@ -71,16 +71,19 @@ class Latents(NamedTuple):
 
     Attributes:
         log_prior: (state, batch, codes) -> f32[B], log p(z) in nats; p(z | y) where the batch's labels count.
-        log_joint: (state, batch, codes) -> f32[B], log p(x, z) in nats; differentiable in the codes.
+        log_joint: (state, batch, codes) -> f32[B], log p(x, z) in nats; differentiable in the codes. Where the method
+            has no log_prob it is that up to a constant.
         sample_prior: (state, batch, key) -> codes f32[B, D]; the batch gives B and labels.
         moments: (state, batch) -> mean f32[B, D], log sigma^2 f32[B, D] of q(z | x), where that is a diagonal Gaussian;
             otherwise None.
+        standard_normal: whether p(z) is N(0, I).
     """
 
     log_prior: Callable[[State, Batch, Array], Array]
     log_joint: Callable[[State, Batch, Array], Array]
     sample_prior: Callable[[State, Batch, Key], Array]
     moments: Callable[[State, Batch], tuple[Array, Array]] | None
+    standard_normal: bool = False
 
 
 class Algorithm(NamedTuple):

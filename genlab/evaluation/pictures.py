@@ -32,7 +32,6 @@ FINAL = (
     "samples", "reconstructions", "denoising", "interpolations", "latent_manifold", "latent_scatter",
     "code_histograms", "activations", "filters", "error_by_code_size",
 )  # fmt: skip
-WITH_PRIOR = ("bound", "implicit")  # densities of models whose codes have a standard normal prior
 
 
 def draw_samples_over_time(
@@ -139,7 +138,7 @@ def draw_final(
     encode = jax.jit(algorithm.encode)
     codes = np.asarray(encode(state, shown, key))
     draw_codes(directory, codes, np.asarray(shown["label"]) if "label" in shown else None, code_view,
-               prior=algorithm.density in WITH_PRIOR, target=activation_target)  # fmt: skip
+               prior=has_normal_prior(algorithm), target=activation_target)  # fmt: skip
     if images and (kernel := incoming_weights(encode, state, shown, key)) is not None:
         files.save(filters.filters(kernel, shown["x"].shape[1:]), directory / "filters.png")
     if np.ndim(test["x"]) > 2 and compression is not None and compression.block["reconstruction_mse"]["value"] > 0:
@@ -167,10 +166,15 @@ def draw_final(
     walked = np.asarray(decode(state, jnp.asarray(between), key))
     walked = walked.reshape(len(starts), COLUMNS, *walked.shape[1:])
     files.save(samples.interpolations(walked), directory / "interpolations.png")
-    if codes.shape[1] == 2 and algorithm.density in WITH_PRIOR:
+    if codes.shape[1] == 2 and has_normal_prior(algorithm):
         grid = np.asarray(decode(state, jnp.asarray(latent.manifold_codes(MANIFOLD_SIDE)), key))
         figure = latent.latent_manifold(grid, latent.normal_quantiles(MANIFOLD_SIDE))
         files.save(figure, directory / "latent_manifold.png")
+
+
+def has_normal_prior(algorithm: Algorithm) -> bool:
+    """Whether codes are modelled by N(0, I), as those of a game are and those of a VAE may be."""
+    return algorithm.density == "implicit" or (algorithm.latents is not None and algorithm.latents.standard_normal)
 
 
 def draw_codes(

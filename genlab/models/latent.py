@@ -50,6 +50,7 @@ class LatentModel(NamedTuple):
             batch is looked at for labels only; None where there are none.
         centre: (params, features) -> f32[B, D], the code of an example: a mean of q(z | x).
         likelihood: p(x | outputs).
+        standard_normal: whether p(z) is N(0, I).
         decodes_alone: whether a code can be decoded without a label.
     """
 
@@ -64,6 +65,7 @@ class LatentModel(NamedTuple):
     decode: Callable[[PyTree, PyTree, Batch | None, Array, bool], tuple[Array, PyTree]]
     centre: Callable[[PyTree, PyTree], Array]
     likelihood: Likelihood
+    standard_normal: bool = False
     decodes_alone: bool = True
 
     def log_likelihood(
@@ -174,6 +176,7 @@ def variational(
         log_joint=log_joint,
         sample_prior=lambda state, batch, key: model.sample_prior(*weights(state), batch, key),
         moments=None if model.moments is None else moments,
+        standard_normal=model.standard_normal,
     )
     return Algorithm(
         init=init_state,
@@ -184,7 +187,7 @@ def variational(
         decode=(lambda state, codes, key: show(state, None, codes, key)) if model.decodes_alone else None,
         log_prob=log_prob if model.likelihood.normalized else None,
         density="bound" if model.likelihood.normalized else "none",
-        latents=latents if model.likelihood.normalized else None,
+        latents=latents,
     )
 
 

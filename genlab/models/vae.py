@@ -161,6 +161,7 @@ def one_layer(
         decode=decode,
         centre=centre,
         likelihood=likelihood,
+        standard_normal=prior.components is None,
         decodes_alone=not labels,
     )
 

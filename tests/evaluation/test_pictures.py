@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genlab.algorithm import Algorithm, Player, new_state
+from genlab.algorithm import Algorithm, Latents, Player, new_state
 from genlab.data import prepare
 from genlab.errors import InputError
 from genlab.evaluation import pictures
@@ -89,13 +89,13 @@ def test_every_final_figure_may_be_removed(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(pictures.files, "save", lambda figure, path: saved.append(path.stem))
     options = {"corrupt": lambda key, x: x, "code_view": "pca"}
-    for model in (algorithm(2)._replace(density="bound"), algorithm(20)):
+    for model in (algorithm(2)._replace(density="implicit"), algorithm(20)):
         drawn(tmp_path, model, IMAGES, SAMPLES, **options)
     assert set(saved) <= set(pictures.FINAL) and {"denoising", "latent_manifold", "samples"} <= set(saved)
 
 
 def test_the_manifold_is_of_codes_with_a_prior(tmp_path):
-    model = algorithm(2)._replace(density="bound")
+    model = algorithm(2)._replace(density="implicit")
     assert drawn(tmp_path, model, IMAGES, SAMPLES) == OF_CODES | OF_IMAGES | {"samples.png", "latent_manifold.png"}
 
 
@@ -232,13 +232,22 @@ def test_filters_are_the_weights_of_the_first_layer(tmp_path, monkeypatch):
     assert shape == (4, 4, 1) and (tmp_path / "filters.png").read_bytes().startswith(PNG)
 
 
-@pytest.mark.parametrize(("density", "prior"), [("none", False), ("bound", True), ("implicit", True)])
-def test_the_standard_normal_is_drawn_where_codes_have_a_prior(tmp_path, monkeypatch, density, prior):
+@pytest.mark.parametrize(
+    ("density", "latents", "prior"),
+    [
+        ("none", None, False),
+        ("bound", None, False),
+        ("bound", Latents(None, None, None, None, standard_normal=True), True),
+        ("bound", Latents(None, None, None, None), False),  # a mixture, or several layers
+        ("implicit", None, True),
+    ],
+)
+def test_the_standard_normal_is_drawn_where_codes_have_that_prior(tmp_path, monkeypatch, density, latents, prior):
     given, plot = [], pictures.plot_codes.code_histograms
     monkeypatch.setattr(
         pictures.plot_codes, "code_histograms", lambda codes, prior: given.append(prior) or plot(codes, prior=prior)
     )
-    drawn(tmp_path, algorithm(3)._replace(density=density), IMAGES, None)
+    drawn(tmp_path, algorithm(3)._replace(density=density, latents=latents), IMAGES, None)
     assert given == [prior]
 
 

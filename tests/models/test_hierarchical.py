@@ -46,17 +46,8 @@ DOWN = top_down(
     standard_normal(),
 )  # fmt: skip
 UP_PARAMS = f32({"encoders_0": affine(4, 3), "encoders_1": affine(3, 2)}) | GENERATOR
-DOWN_PARAMS = (
-    f32(
-        {
-            "trunks_0": {"Dense_0": dense(0.3 * RNG.normal(size=(4, 5)), np.zeros(5))},
-            "trunks_1": {},
-            "heads_0": affine(5, 3),
-            "heads_1": affine(5, 2),
-        }
-    )  # fmt: skip
-    | GENERATOR
-)
+TRUNKS = {"trunks_0": {"Dense_0": dense(0.3 * RNG.normal(size=(4, 5)), np.zeros(5))}, "trunks_1": {}}
+DOWN_PARAMS = f32(TRUNKS | {"heads_0": affine(5, 3), "heads_1": affine(5, 2)}) | GENERATOR
 MODELS = {"bottom_up": (UP, UP_PARAMS), "top_down": (DOWN, DOWN_PARAMS)}
 
 
