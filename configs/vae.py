@@ -161,15 +161,18 @@ def two_layers(config: ml_collections.ConfigDict) -> None:
 
 
 def standard(config: ml_collections.ConfigDict) -> None:
-    """784-300-300-40 with gates, the network of `mixture` and `vamp`, and a standard normal prior; 100 epochs."""
+    """784-300-300-40, the network of `mixture` and `vamp`, and a standard normal prior; 60 epochs, three seeds."""
     config.batch_size = 100
-    full_mnist(config, num_train=50_000, epochs=100)
+    full_mnist(config, num_train=50_000, epochs=60)
+    config.population = 3
     config.optimizer.schedule = "cosine"
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.warmup_steps = 1_000
     config.model.hidden = (300, 300)
-    config.model.activation = "glu"
+    config.model.activation = "gelu"
     config.model.latent_dim = 40
     config.model.data_bias = True
-    config.model.kl_warmup_steps = 5_000
+    config.model.kl_warmup_steps = 3_000
 
 
 def mixture(config: ml_collections.ConfigDict) -> None:

@@ -182,4 +182,5 @@ def test_state_holds_arrays_only_and_survives_a_round_trip():
 
 
 def test_algorithm_names_its_abilities():
-    assert Algorithm._fields == ("init", "step", "evaluate", "generate", "encode", "decode", "log_prob", "density")
+    abilities = ("init", "step", "evaluate", "generate", "encode", "decode", "log_prob", "density", "latents")
+    assert Algorithm._fields == abilities

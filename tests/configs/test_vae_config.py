@@ -168,7 +168,7 @@ def test_points_are_modelled_by_gaussians_and_drawn_with_their_noise(likelihood)
     assert 0.7 < np.std(points) < 1.3
 
 
-GATED = affine(784, 600) + affine(300, 600) + affine(300, 80) + affine(40, 600) + affine(300, 600) + affine(300, 784)
+PRIORS = affine(784, 300, 300, 80) + affine(40, 300, 300, 784)
 BURDA = affine(784, 200, 200, 100) + affine(50, 200, 200, 784)
 DENSE = affine(784, 400, 40) + affine(20, 400, 784)
 MORE = {  # variant -> parameters
@@ -176,9 +176,9 @@ MORE = {  # variant -> parameters
     "iwae": BURDA,
     "two_layers": affine(784, 200, 200, 200) + affine(100, 100, 100, 100) + affine(50, 100, 100, 200)
     + affine(100, 200, 200, 784),
-    "standard": GATED,
-    "mixture": GATED + 500 * (40 + 40 + 1),
-    "vamp": GATED + 500 * 784,
+    "standard": PRIORS,
+    "mixture": PRIORS + 500 * (40 + 40 + 1),
+    "vamp": PRIORS + 500 * 784,
     "ladder": affine(784, 400) + affine(400, 64) + affine(400, 128) + affine(128, 32) + affine(16, 128, 64)
     + affine(32, 400, 784),
     "planar": affine(784, 400, 40) + 401 * 10 * 41 + affine(20, 400, 784),
