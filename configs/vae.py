@@ -3,13 +3,13 @@
 python -m experiments.vae --config=configs/vae.py            dense, 3,500 digits that a package ships
 python -m experiments.vae --config=configs/vae.py:VARIANT
 
-On the same digits: conv; of two stochastic layers, ladder; of another bound, beta, total_correlation and free_bits; with
-planar flows behind the posterior, planar; told the label, conditional.
+On the same digits: conv; ladder, of two stochastic layers; beta, total_correlation and free_bits, of other bounds;
+planar, with flows behind the posterior; conditional, told the label.
 
 On full MNIST (add --config.data.data_dir=DIR, where TFDS's mnist is prepared): keras, the tutorial classic, 784-256-2;
 mnist, 784-400-20, 100 epochs; burda, 784-200-200-50 by Burda's schedule scaled; one_layer, the same network by a
-schedule that gets further in less; iwae, that by the bound of five samples; two_layers; standard, mixture and vamp, which
-differ in the prior; best; and linear, which is probabilistic PCA.
+schedule that gets further in less; iwae, that by the bound of five samples; two_layers; standard, mixture and vamp,
+which differ in the prior; best; and linear, which is probabilistic PCA.
 
 What each gives on two CPU cores, with seeds and times, stands in the README's table of results.
 """
@@ -22,10 +22,10 @@ from configs import base
 def get_config(variant: str = "dense") -> ml_collections.ConfigDict:
     """The recipe of a variant."""
     recipes = {
-        "dense": dense, "conv": conv, "keras": keras, "mnist": mnist, "burda": burda,
-        "one_layer": one_layer, "iwae": iwae, "two_layers": two_layers, "best": best,
-        "standard": standard, "mixture": mixture, "vamp": vamp, "ladder": ladder, "planar": planar, "conditional": conditional, "beta": beta,
-        "total_correlation": total_correlation, "free_bits": free_bits, "linear": linear,
+        "dense": dense, "conv": conv, "ladder": ladder, "beta": beta, "total_correlation": total_correlation,
+        "free_bits": free_bits, "planar": planar, "conditional": conditional, "keras": keras, "mnist": mnist,
+        "burda": burda, "one_layer": one_layer, "iwae": iwae, "two_layers": two_layers, "standard": standard,
+        "mixture": mixture, "vamp": vamp, "best": best, "linear": linear,
     }  # fmt: skip
     if variant not in recipes:
         raise ValueError(f"configs/vae.py has no variant {variant!r}; known: {', '.join(recipes)}")
