@@ -33,7 +33,8 @@ NUM_EXAMPLES = flags.DEFINE_integer("num_examples", 100, "Test examples of the a
 NUM_TEMPERATURES = flags.DEFINE_integer("num_temperatures", 500, "Its intermediate distributions.", lower_bound=1)
 NUM_CHAINS = flags.DEFINE_integer("num_chains", 8, "Its chains an example.", lower_bound=1)
 
-SAME = ("dataset", "split", "n", "unit", "x")  # of two densities that can be compared
+NUM_LEAPFROG = 10  # steps of a Hamiltonian move
+SAME = ("dataset", "split", "n", "dimensions", "unit", "x")  # of two densities that can be compared
 
 
 def main(arguments: list[str]) -> None:
@@ -50,11 +51,13 @@ def main(arguments: list[str]) -> None:
 
 def compare(a: pathlib.Path, b: pathlib.Path) -> None:
     """Prints how many nats the first of two runs is better than the second."""
-    pairs = list(zip(members(a), members(b), strict=False))
-    if len(members(a)) != len(members(b)):
-        raise InputError(f"{a} has {len(members(a))} members, {b} has {len(members(b))}; they are compared in pairs")
+    of_a, of_b = members(a), members(b)
+    if list(of_a.values()) != list(of_b.values()) and max(len(of_a), len(of_b)) > 1:
+        raise InputError(
+            f"{a} has members {list(of_a.values())}, {b} {list(of_b.values())}; they are compared in pairs"
+        )
     found = []
-    for one, other in pairs:
+    for one, other in zip(of_a, of_b, strict=True):
         (protocol, log_prob), (other_protocol, other_log_prob) = density(one), density(other)
         if differing := [name for name in SAME if protocol.get(name) != other_protocol.get(name)]:
             raise InputError(
@@ -68,10 +71,12 @@ def compare(a: pathlib.Path, b: pathlib.Path) -> None:
         number = found[-1]
         print(
             f"difference {number['value']:+.3f} nats, {number['level']:.0%} interval {number['low']:+.3f} to "
-            f"{number['high']:+.3f}, paired over {number['n']:,} test examples; {better(number, one, other)}"
+            f"{number['high']:+.3f}, paired over {number['n']:,} test examples; {verdict(number, one, other)}"
         )
-        if protocol.get("k") != other_protocol.get("k"):
-            print("with other numbers of importance samples: the one with fewer is at a disadvantage")
+        if protocol.get("bound") != other_protocol.get("bound"):
+            print("one is a bound and the other exact: the bounded one may be better than it looks")
+        elif protocol.get("k") != other_protocol.get("k"):
+            print("by other estimators, or other numbers of samples: the bound that is looser is at a disadvantage")
     if len(found) > 1:
         number = over_seeds([each["value"] for each in found])
         print(
@@ -80,19 +85,21 @@ def compare(a: pathlib.Path, b: pathlib.Path) -> None:
         )
 
 
-def better(number: dict[str, Any], one: pathlib.Path, other: pathlib.Path) -> str:
-    """What an interval says."""
+def verdict(number: dict[str, Any], one: pathlib.Path, other: pathlib.Path) -> str:
+    """What an interval says, of these two trained models: it knows nothing of other seeds."""
     if number["low"] <= 0.0 <= number["high"]:
-        return "neither is better beyond chance"
-    return f"{one if number['low'] > 0 else other} is better"
+        return "no difference beyond the choice of test examples"
+    return f"{one if number['low'] > 0 else other} is higher"
 
 
-def members(directory: pathlib.Path) -> list[pathlib.Path]:
-    """The folders of a run's models: its own, or a population's members that were evaluated."""
+def members(directory: pathlib.Path) -> dict[pathlib.Path, str]:
+    """The folders of a run's models, its own or those of a population's evaluated members, and what each differs in."""
     card = read_card(directory)
     if "population" not in card:
-        return [directory]
-    return [directory / "members" / str(number) for number in card["evaluated_members"]]
+        return {directory: ""}
+    fields = card["population"]["members"]
+    told = lambda number: ", ".join(f"{name}={value}" for name, value in fields[number].items() if name != "failure")
+    return {directory / "members" / str(number): told(number) for number in card["evaluated_members"]}
 
 
 def density(directory: pathlib.Path) -> tuple[dict[str, Any], np.ndarray]:
@@ -125,7 +132,10 @@ def anneal(directory: str) -> None:
     num = len(split["x"])
     key_anneal, key_estimate = jax.random.split(jax.random.key(0))
     estimate = annealed_importance(
-        run.algorithm.latents, num_temperatures=NUM_TEMPERATURES.value, num_chains=NUM_CHAINS.value
+        run.algorithm.latents,
+        num_temperatures=NUM_TEMPERATURES.value,
+        num_chains=NUM_CHAINS.value,
+        num_leapfrog=NUM_LEAPFROG,
     )
     print(f"annealing {num} examples", flush=True)
     weights = over_split(
@@ -141,7 +151,7 @@ def anneal(directory: str) -> None:
     numbers = {
         "annealed_importance_sampling": {
             **number_of(-annealed), "bound": "upper", "num_temperatures": NUM_TEMPERATURES.value,
-            "num_chains": NUM_CHAINS.value, **protocol,
+            "num_chains": NUM_CHAINS.value, "num_leapfrog": NUM_LEAPFROG, "seed": 0, **protocol,
         },
         "card_estimator": {**number_of(-sampled), **protocol, **how},
         "annealed_less_card": difference,

@@ -52,6 +52,8 @@ def open_run(directory: str | pathlib.Path) -> Trained:
     if "experiment" not in card:
         raise InputError(f"{directory}/card.json does not say what made it; give the run's command again")
     config = read_config(root)
+    with config.unlocked():
+        config.devices = 1  # whatever it was trained on
     build = importlib.import_module(card["experiment"]).build
     dataset = data.load(config.data.name, config.data.data_dir, config.data.num_validation, config.data.image_size)
     with workdir.locked(root):
@@ -61,6 +63,11 @@ def open_run(directory: str | pathlib.Path) -> Trained:
             restored = checkpoints.restore(assembly.start(), report=logging.warning)
             if restored is None:
                 raise InputError(f"{root} has no checkpoint; give the run's command again")
+            if restored[0] != card["steps"]:
+                raise InputError(
+                    f"the newest good checkpoint of {root} is of step {restored[0]:,}, its card of {card['steps']:,}; "
+                    "give the run's command again"
+                )
             number = int(directory.name) if is_member else 0
             state, member = assembly.states(restored[1])[number], assembly.members[number]
         finally:

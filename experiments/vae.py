@@ -27,8 +27,8 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
     """The algorithm that a config describes, for examples like the dataset's."""
     model = field(config, "model")
     likelihood = make_likelihood(config, dataset)
-    check_model(config, dataset)
     make = choose("model.inference", model.inference, {"bottom_up": bottom_up, "top_down": top_down})
+    check_model(config, dataset)
     return variational(
         make(config, dataset, likelihood) if model.upper_dims else single(config, dataset, likelihood),
         make_objective(config, dataset),
@@ -63,8 +63,9 @@ def make_likelihood(config: ml_collections.ConfigDict, dataset: data.Dataset) ->
 def make_objective(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Objective:
     """The bound that is maximised."""
     model, num_train = config.model, len(dataset.train["x"])
+    bits = None if isinstance(model.free_bits, float) and model.free_bits == 0.0 else model.free_bits
     known = {
-        "elbo": lambda: objectives.evidence(model.num_samples, sampled_kl=model.sampled_kl, bits=model.free_bits),
+        "elbo": lambda: objectives.evidence(model.num_samples, sampled_kl=model.sampled_kl, bits=bits),
         "iwae": lambda: objectives.importance_weighted(model.num_samples),
         "dreg": lambda: objectives.importance_weighted(model.num_samples, doubly_reparameterized=True),
         "total_correlation": lambda: objectives.total_correlation(num_train, model.tc_weight),
@@ -98,7 +99,7 @@ def networks(
     shared = model.likelihood == "shared_gaussian"
     outputs = (*shape[:-1], shape[-1] * (1 if shared else likelihood.num_outputs))
     bias = (
-        output_bias(dataset, likelihood.num_outputs) if model.data_bias and len(shape) == 3 else nn.initializers.zeros
+        output_bias(dataset, outputs[-1] // shape[-1]) if model.data_bias and len(shape) == 3 else nn.initializers.zeros
     )
     hidden, mirrored = tuple(model.hidden), tuple(reversed(model.hidden))
 

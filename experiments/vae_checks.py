@@ -50,17 +50,41 @@ def check_bound(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Non
     layers, mixture = 1 + len(model.upper_dims), model.prior != "standard"
     if layers > 1 and (model.conditional or model.class_prior or model.num_flows):
         raise InputError("model.conditional, class_prior and num_flows are for one stochastic layer; empty upper_dims")
-    if model.prior == "vamp" and (dataset.train["x"].ndim != 4 or model.conditional):
-        raise InputError("model.prior 'vamp' has images for pseudo-inputs, without labels; take 'mixture'")
-    if model.prior == "vamp" and layers > 1 and model.inference != "top_down":
-        raise InputError("model.prior 'vamp' needs q(z_L | x): with upper_dims set model.inference to 'top_down'")
     if model.class_prior and model.prior != "mixture":
         raise InputError("model.class_prior weighs the components of model.prior 'mixture' by class; set that")
-    if model.objective == "dreg" and model.num_flows:
-        raise InputError("model.objective 'dreg' needs the density of any code, which planar flows do not give")
+    if model.prior == "vamp":
+        check_vamp(config, dataset)
+    if model.objective == "dreg" and (model.num_flows or model.batch_norm):
+        raise InputError(
+            "model.objective 'dreg' needs the density of any code, which planar flows do not give, and samples that "
+            "batch norm does not mix"
+        )
     if model.objective == "total_correlation" and (layers > 1 or mixture or model.num_flows):
         raise InputError("model.objective 'total_correlation' is for one Gaussian layer and a standard normal prior")
-    if model.objective == "total_correlation" and model.num_samples > 1:
-        raise InputError("model.objective 'total_correlation' takes one sample; set model.num_samples to 1")
-    if model.free_bits and model.objective != "elbo":
-        raise InputError("model.free_bits is of model.objective 'elbo'")
+    if model.objective == "total_correlation" and (model.num_samples > 1 or config.batch_size < 2):
+        raise InputError("model.objective 'total_correlation' takes one sample of z, and batches of two at least")
+    closed = layers == 1 and not (mixture or model.num_flows or model.sampled_kl)  # the divergence, by dimension
+    idle = {  # what a field applies to; elsewhere it would do nothing, or something else
+        "tc_weight": (1.0, model.objective == "total_correlation", "model.objective 'total_correlation'"),
+        "sampled_kl": (False, model.objective == "elbo", "model.objective 'elbo'"),
+        "inference": ("bottom_up", layers > 1, "several stochastic layers; set upper_dims"),
+        "free_bits": (0.0, model.objective == "elbo" and closed, "model.objective 'elbo' with a closed divergence"),
+    }
+    for name, (default, applies, where) in idle.items():
+        if not applies and isinstance(model[name], type(default)) and model[name] != default:
+            raise InputError(f"model.{name} applies to {where} only")
+
+
+def check_vamp(config: ml_collections.ConfigDict, dataset: data.Dataset) -> None:
+    """A prior of posteriors against what it is made of."""
+    model = config.model
+    if dataset.train["x"].ndim != 4 or model.conditional:
+        raise InputError("model.prior 'vamp' learns images as pseudo-inputs and cannot be given labels; take 'mixture'")
+    if model.upper_dims and model.inference != "top_down":
+        raise InputError("model.prior 'vamp' needs q(z_L | x): with upper_dims set model.inference to 'top_down'")
+    if model.num_components > len(dataset.train["x"]):
+        raise InputError(f"model.num_components is {model.num_components}; pseudo-inputs start from as many examples")
+    if model.batch_norm:
+        raise InputError(
+            "model.prior 'vamp' cannot have model.batch_norm, which sees pseudo-inputs otherwise than images"
+        )

@@ -77,6 +77,7 @@ class Latents(NamedTuple):
         moments: (state, batch) -> mean f32[B, D], log sigma^2 f32[B, D] of q(z | x), where that is a diagonal Gaussian;
             otherwise None.
         standard_normal: whether p(z) is N(0, I).
+        num_samples: of z, that `evaluate` averages over.
     """
 
     log_prior: Callable[[State, Batch, Array], Array]
@@ -84,6 +85,7 @@ class Latents(NamedTuple):
     sample_prior: Callable[[State, Batch, Key], Array]
     moments: Callable[[State, Batch], tuple[Array, Array]] | None
     standard_normal: bool = False
+    num_samples: int = 1
 
 
 class Algorithm(NamedTuple):

@@ -24,7 +24,8 @@ def planar(z: Array, u: Array, w: Array, b: Array) -> tuple[Array, Array]:
     """
     product = jnp.sum(w * u, axis=-1)
     norm = jnp.maximum(jnp.sum(jnp.square(w), axis=-1), 1e-12)
-    u = u + ((jax.nn.softplus(product) - 1.0 - product) / norm)[..., None] * w  # w . u is now softplus(w . u) - 1 > -1
+    u = u + ((jax.nn.softplus(product) - 1.0 - product) / norm)[..., None] * w
+    inner = jnp.sum(w * u, axis=-1)  # softplus(w . u) - 1 > -1, or 0 where w vanishes
     bend = jnp.tanh(jnp.sum(w * z, axis=-1) + b)
     slope = 1.0 - jnp.square(bend)
-    return z + u * bend[..., None], jnp.log1p(slope * (jax.nn.softplus(product) - 1.0))
+    return z + u * bend[..., None], jnp.log1p(slope * inner)

@@ -50,7 +50,8 @@ def density_block(
     """
     if algorithm.log_prob is None:
         return None
-    protocol: Number = {"split": "test", "n": len(test["x"]), "unit": "nats"}
+    num_dims = int(np.prod(np.shape(test["x"])[1:]))
+    protocol: Number = {"split": "test", "n": len(test["x"]), "dimensions": num_dims, "unit": "nats"}
     if binarization != "none":
         protocol["x"] = f"binary: {binarization} draws in training, one fixed draw of the test set"
     elif np.ndim(test["x"]) == 4:
@@ -64,7 +65,6 @@ def density_block(
         likelihood |= {"bound": "upper", **(sampled if num_importance_samples else {"estimator": "one code"})}
     block = {"negative_log_likelihood": likelihood}
     if binarization != "none":  # of a density on [0, 1]^D, bits would want dequantized data and log2 of the levels
-        num_dims = int(np.prod(np.shape(test["x"])[1:]))
         to_bits = 1.0 / (num_dims * math.log(2))
         unit = f"bits per dimension, {num_dims} dimensions"
         bits = {"value": value * to_bits, "standard_error": error * to_bits, "unit": unit}
@@ -72,8 +72,10 @@ def density_block(
     terms = over_split(algorithm.evaluate, prepare, batch_size)(state, test, key_terms)
     if "elbo" in terms:
         value, error = mean_and_error(-terms["elbo"])
-        estimator = "one sample of z" if algorithm.latents is not None else "one code"
+        estimator = "samples of z" if algorithm.latents is not None else "one code"
         bound = {"value": value, "standard_error": error, "bound": "upper", "estimator": estimator}
+        if algorithm.latents is not None:
+            bound["k"] = algorithm.latents.num_samples
         block["negative_elbo"] = {**bound, **protocol}
     keep({"log_prob": log_prob} | {name: values for name, values in terms.items() if name == "elbo"})
     return block

@@ -65,27 +65,35 @@ def decompose_kl(codes: Array, mean: Array, log_var: Array, dataset_size: int) -
     log q(z | x) - log p(z)
         = [log q(z | x) - log q(z)] + [log q(z) - sum_d log q(z_d)] + [sum_d log q(z_d) - log p(z_d)]
 
-    with the aggregate posterior q(z) = (1/N) sum_n q(z | x_n) replaced by (1 / (N B)) sum_j q(z | x_j) over the
-    minibatch (minibatch-weighted sampling). The parts are biased, their sum is not: it is the left side, exactly.
+    with the aggregate posterior q(z) = (1/N) sum_n q(z | x_n) estimated from the minibatch: the example's own posterior
+    counts 1/N, the others stand for all that are not there, (N - 1) / N in equal parts. That is unbiased for q(z), and
+    for its logarithm too low where the minibatch misses what is near; the sum of the parts is the left side, exactly.
 
     Args:
         codes: f32[B, D], z_i ~ q(z | x_i).
         mean, log_var: f32[B, D], of the diagonal Gaussians q(z | x_i).
-        dataset_size: N.
+        dataset_size: N, at least B.
 
     Returns:
         `mutual_information`, `total_correlation` and `dimension_kl`, f32[B] each, in nats.
 
-    Reference: Chen et al. 2018, equation 2, and appendix C.1 for the estimator.
+    Raises:
+        ValueError: a minibatch of one example.
+
+    Reference: Chen et al. 2018, equation 2, and appendix C.2 for the estimator, here with equal weights for all others.
     """
     check_same_shape(codes=codes, mean=mean, log_var=log_var)
+    num = codes.shape[0]
+    if num < 2:
+        raise ValueError("the aggregate posterior of a minibatch needs at least 2 examples")
     # log q(z_i,d | x_j,d), [i, j, d]
     deviation = jnp.square(codes[:, None] - mean[None]) * jnp.exp(-log_var)[None]
     table = -0.5 * (LOG_2PI + log_var[None] + deviation)
-    log_size = jnp.log(jnp.asarray(dataset_size * codes.shape[0], codes.dtype))
+    weights = jnp.where(jnp.eye(num, dtype=bool), 1.0 / dataset_size, (dataset_size - 1) / (dataset_size * (num - 1)))
+    log_weights = jnp.log(weights)
     of_own = jnp.sum(jnp.diagonal(table), axis=0)  # [D, B] -> [B]
-    of_all = jax.nn.logsumexp(jnp.sum(table, axis=2), axis=1) - log_size
-    of_each = jnp.sum(jax.nn.logsumexp(table, axis=1) - log_size, axis=1)
+    of_all = jax.nn.logsumexp(log_weights + jnp.sum(table, axis=2), axis=1)
+    of_each = jnp.sum(jax.nn.logsumexp(log_weights[:, :, None] + table, axis=1), axis=1)
     of_prior = jnp.sum(-0.5 * (LOG_2PI + jnp.square(codes)), axis=1)
     return {
         "mutual_information": of_own - of_all,

@@ -87,7 +87,8 @@ def gaussian_mixture_log_prob(x: Array, means: Array, log_vars: Array, log_weigh
     Reference: Tomczak & Welling 2018, equation 8 (as a prior).
     """
     check_same_shape(means=means, log_vars=log_vars)
-    # sum_d (x - m)^2 / s^2 as matrix products, about the components' centre: [B, C] instead of [B, C, D]
+    # sum_d (x - m)^2 / s^2 as matrix products, about the components' centre: [B, C] instead of [B, C, D]. What cancels
+    # costs 1e-3 nats at log_var = -4 and 0.06 at -8 (D = 40, means of a standard normal)
     centre = jax.lax.stop_gradient(jnp.mean(means, axis=0))
     x, means, precision = x - centre, means - centre, jnp.exp(-log_vars)
     product = lambda a, b: jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)

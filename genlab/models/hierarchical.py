@@ -112,13 +112,11 @@ def top_down(
     def suggestions(params: PyTree, stats: PyTree, x: Array, train: bool) -> tuple[list[Moments], PyTree]:
         found, features = [], x
         for i in range(len(trunks)):
-            for name in (f"trunks_{i}", f"heads_{i}"):
-                outputs, updated = apply(modules[name], params[name], stats[name], features, train=train)
-                stats = {**stats, name: updated}
-                if name == f"trunks_{i}":
-                    features = outputs
-                else:
-                    found.append(outputs)
+            trunk, head = f"trunks_{i}", f"heads_{i}"
+            features, updated = apply(modules[trunk], params[trunk], stats[trunk], features, train=train)
+            moments, head_updated = apply(modules[head], params[head], stats[head], features, train=train)
+            stats = {**stats, trunk: updated, head: head_updated}
+            found.append(moments)
         return found, stats
 
     def infer(params: PyTree, stats: PyTree, batch: Batch, train: bool) -> tuple[PyTree, PyTree]:
@@ -197,9 +195,12 @@ def hierarchy(
         return jnp.concatenate(layers[::-1], axis=-1)
 
     def decode(params: PyTree, stats: PyTree, batch: Batch | None, codes: Array, train: bool) -> tuple[Array, PyTree]:
-        lowest = layers_of(codes)[0].reshape(-1, latent_dims[0])  # [K B, D_1]
+        lowest = codes[..., : latent_dims[0]].reshape(-1, latent_dims[0])  # [K B, D_1]
         outputs, updated = apply(modules["decoder_0"], params["decoder_0"], stats["decoder_0"], lowest, train=train)
         return outputs.reshape(*codes.shape[:2], *outputs.shape[1:]), {**stats, "decoder_0": updated}
+
+    def centre(params: PyTree, features: PyTree) -> Array:
+        return walk(params, features, lambda i, mean, log_var: mean)[0][0, :, : latent_dims[0]]
 
     return LatentModel(
         init=init_networks,
@@ -211,7 +212,7 @@ def hierarchy(
         log_prior=log_prior,
         sample_prior=sample_prior,
         decode=decode,
-        centre=lambda params, features: walk(params, features, lambda i, mean, log_var: mean)[0][0],
+        centre=centre,
         likelihood=likelihood,
     )
 

@@ -47,8 +47,10 @@ class LatentModel(NamedTuple):
         log_prior: (params, stats, batch, codes f32[K, B, D]) -> f32[K, B].
         sample_prior: (params, stats, batch, key) -> codes f32[B, D].
         decode: (params, stats, batch, codes f32[K, B, D], train) -> outputs of the likelihood [K, B, ...], stats. The
-            batch is looked at for labels only; None where there are none.
-        centre: (params, features) -> f32[B, D], the code of an example: a mean of q(z | x).
+            batch is looked at for labels only; None where there are none. Of codes of several layers it reads the
+            lowest, and takes codes of that layer alone.
+        centre: (params, features) -> f32[B, D'], the code of an example: the mean of q(z | x) where that is Gaussian,
+            the flows' image of the mean, or, of several layers, the mean of the lowest, D' = D_1.
         likelihood: p(x | outputs).
         standard_normal: whether p(z) is N(0, I).
         decodes_alone: whether a code can be decoded without a label.
@@ -76,10 +78,17 @@ class LatentModel(NamedTuple):
         return jax.vmap(self.likelihood.log_prob, in_axes=(0, None))(outputs, batch["x"]), stats
 
 
-# (model, params, stats, batch, key, beta, train) -> objective f32[B], its terms f32[B] by name, stats
-Objective = Callable[
-    [LatentModel, PyTree, PyTree, Batch, Key, Array, bool], tuple[Array, dict[str, Array], PyTree]
-]  # fmt: skip
+class Objective(NamedTuple):
+    """A bound on log p(x) that is maximised in the mean over the batch.
+
+    Attributes:
+        terms: (model, params, stats, batch, key, beta, train) -> the bound f32[B], its terms f32[B] by name,
+            log_likelihood and kl among them, and stats.
+        num_samples: K, of z for each example.
+    """
+
+    terms: Callable[[LatentModel, PyTree, PyTree, Batch, Key, Array, bool], tuple[Array, dict[str, Array], PyTree]]
+    num_samples: int = 1
 
 
 def variational(
@@ -97,7 +106,7 @@ def variational(
 
     Args:
         model: of the two distributions.
-        objective: to be maximised in the mean over the batch; its terms hold log_likelihood and kl.
+        objective: to be maximised.
         tx: optimizer of all parameters.
         beta: step -> weight that the objective gives to the divergence; see `kl_warmup`.
         ema_decay: of the moving average of parameters that everything but `step` uses; 0 for none.
@@ -107,7 +116,8 @@ def variational(
 
     Returns:
         Algorithm. `evaluate` gives loss, the objective's terms and elbo = log_likelihood - kl (whatever beta is), in
-        nats per example; `encode` a mean of q(z | x); `log_prob` the importance-weighted bound with K samples.
+        nats per example; `encode` and `decode` have codes as `LatentModel.centre` does; `log_prob` is the
+        importance-weighted bound with K samples.
     """
 
     def init_state(key: Key, batch: Batch) -> State:
@@ -119,7 +129,7 @@ def variational(
         weight = beta(state.step)
 
         def loss_fn(params: PyTree, stats: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
-            value, terms, stats = objective(model, params, stats, batch, key, weight, True)
+            value, terms, stats = objective.terms(model, params, stats, batch, key, weight, True)
             return -jnp.mean(value), (stats, {name: jnp.mean(term) for name, term in terms.items()})
 
         player, loss, terms = descend(state.players["vae"], tx, loss_fn)
@@ -132,7 +142,7 @@ def variational(
         return state.average.get("vae", player.params), player.stats
 
     def evaluate(state: State, batch: Batch, key: Key) -> Metrics:
-        value, terms, _ = objective(model, *weights(state), batch, key, beta(state.step), False)
+        value, terms, _ = objective.terms(model, *weights(state), batch, key, beta(state.step), False)
         return {"loss": -value, "elbo": elbo(terms["log_likelihood"], terms["kl"]), **terms}
 
     def encode(state: State, batch: Batch, key: Key) -> Array:
@@ -177,6 +187,7 @@ def variational(
         sample_prior=lambda state, batch, key: model.sample_prior(*weights(state), batch, key),
         moments=None if model.moments is None else moments,
         standard_normal=model.standard_normal,
+        num_samples=objective.num_samples,
     )
     return Algorithm(
         init=init_state,

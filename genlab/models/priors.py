@@ -59,8 +59,16 @@ class Prior(NamedTuple):
 
 
 def of_labels(log_weights: Array, labels: Array | None) -> Array:
-    """The weights of each example, f32[N, C], where they depend on its class; otherwise as they are, f32[C]."""
-    return log_weights if log_weights.ndim == 1 or labels is None else log_weights[labels]
+    """The weights of each example, f32[N, C], where they depend on its class; otherwise as they are, f32[C].
+
+    Raises:
+        ValueError: weights by class, and no labels.
+    """
+    if log_weights.ndim == 1:
+        return log_weights
+    if labels is None:
+        raise ValueError("p(z | y) needs labels")
+    return log_weights[labels]
 
 
 def standard_normal() -> Prior:

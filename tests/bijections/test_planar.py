@@ -27,6 +27,13 @@ def test_log_determinant_is_that_of_the_jacobian(dim):
         np.testing.assert_allclose(log_det, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_without_a_direction_it_is_the_identity_up_to_a_shift():
+    z = jnp.asarray([0.2, -0.1])
+    moved, log_det = planar(z, jnp.asarray([1.0, 2.0]), jnp.zeros(2), jnp.asarray(0.5))
+    np.testing.assert_allclose(moved - z, np.array([1.0, 2.0]) * np.tanh(0.5), rtol=1e-6)
+    assert log_det == 0.0
+
+
 def test_it_is_increasing_along_its_direction_even_where_w_and_u_oppose():
     w = jnp.asarray([1.0, 2.0])
     line = jnp.linspace(-3, 3, 200)[:, None] * w

@@ -195,7 +195,7 @@ MORE = {  # variant -> parameters
 @pytest.mark.parametrize("variant", MORE)
 def test_a_variant_of_another_bound_or_model_has_its_parameters_and_abilities(variant):
     config = recipes.get_config(variant)
-    algorithm = build(config, dataset())
+    algorithm = build(config, dataset(num=600))
     batch = {"x": jnp.zeros((4, 28, 28, 1)), "label": jnp.zeros(4, jnp.int32)}
     state = jax.eval_shape(algorithm.init, KEY, batch)
     assert count_parameters(state) == MORE[variant]
@@ -205,9 +205,10 @@ def test_a_variant_of_another_bound_or_model_has_its_parameters_and_abilities(va
     assert jax.eval_shape(algorithm.log_prob, state, batch, KEY).shape == (4,)
     assert jax.eval_shape(algorithm.generate, state, batch, KEY).shape == (4, 28, 28, 1)
     codes = jax.eval_shape(algorithm.encode, state, batch, KEY)
-    assert codes.shape == (4, config.model.latent_dim + sum(config.model.upper_dims))
+    assert codes.shape == (4, config.model.latent_dim)
     assert (algorithm.decode is None) == (variant == "conditional")
-    assert jax.eval_shape(algorithm.latents.log_joint, state, batch, codes).shape == (4,)
+    every_layer = jnp.zeros((4, config.model.latent_dim + sum(config.model.upper_dims)))
+    assert jax.eval_shape(algorithm.latents.log_joint, state, batch, every_layer).shape == (4,)
 
 
 def test_every_variant_is_tested():
@@ -222,10 +223,19 @@ def test_every_variant_is_tested():
         ({"objective": "dreg", "num_flows": 2}, "model.objective 'dreg' needs the density of any code"),
         ({"objective": "total_correlation", "prior": "mixture"}, "model.objective 'total_correlation' is for one"),
         ({"objective": "total_correlation", "num_samples": 2}, "model.objective 'total_correlation' takes one sample"),
-        ({"objective": "iwae", "free_bits": 0.1}, "model.free_bits is of model.objective 'elbo'"),
+        ({"objective": "iwae", "free_bits": 0.1}, "model.free_bits applies to model.objective 'elbo' with a closed"),
+        ({"prior": "mixture", "free_bits": 0.1}, "model.free_bits applies to model.objective 'elbo' with a closed"),
+        ({"tc_weight": 6.0}, "model.tc_weight applies to model.objective 'total_correlation' only"),
+        ({"inference": "top_down"}, "model.inference applies to several stochastic layers"),
+        ({"objective": "dreg", "network": "conv", "batch_norm": True}, "model.objective 'dreg' needs the density"),
+        (
+            {"prior": "vamp", "network": "conv", "batch_norm": True, "num_components": 5},
+            "model.prior 'vamp' cannot have",
+        ),
+        ({"prior": "vamp", "num_components": 21}, "model.num_components is 21; pseudo-inputs start from as many"),
         ({"objective": "renyi"}, "model.objective is 'renyi'; known: elbo, iwae, dreg, total_correlation"),
         ({"prior": "horseshoe"}, "model.prior is 'horseshoe'; known: standard, mixture, vamp"),
-        ({"prior": "vamp", "conditional": True}, "model.prior 'vamp' has images for pseudo-inputs"),
+        ({"prior": "vamp", "conditional": True}, "model.prior 'vamp' learns images as pseudo-inputs"),
         ({"prior": "vamp", "upper_dims": (2,)}, "model.prior 'vamp' needs q(z_L | x): with upper_dims set"),
         ({"class_prior": True}, "model.class_prior weighs the components of model.prior 'mixture' by class"),
         ({"conditional": True, "upper_dims": (2,)}, "model.conditional, class_prior and num_flows are for one"),

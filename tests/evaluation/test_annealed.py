@@ -52,10 +52,7 @@ def test_one_temperature_is_importance_sampling_from_the_prior():
     estimate = jax.jit(annealed_importance(linear_gaussian(), num_temperatures=1, num_chains=20_000, num_leapfrog=1))
     weights = np.asarray(estimate(None, BATCH, KEY), np.float64)
     expected = [
-        stats.norm(MEAN, np.sqrt(VARIANCE)).logpdf(x).sum()
-        - 0.5 * (np.square(x - MEAN) - np.square(x - MEAN)).sum()
-        - 0.5 * np.trace(W @ W.T) / VARIANCE
-        for x in POINTS
+        stats.norm(MEAN, np.sqrt(VARIANCE)).logpdf(x).sum() - 0.5 * np.trace(W @ W.T) / VARIANCE for x in POINTS
     ]  # E log N(x; W z + m, v) = log N(x; m, v) - tr(W W') / (2 v)
     error = weights.std(axis=0) / np.sqrt(len(weights))
     assert np.all(np.abs(weights.mean(axis=0) - expected) < 5 * error)
@@ -70,6 +67,5 @@ def test_hamiltonian_moves_leave_their_distribution_as_it_is_and_small_steps_are
         assert least < float(jnp.mean(accepted)) <= 1.0
         np.testing.assert_allclose(np.var(moved, axis=0), variances, rtol=0.05)
         assert np.mean(np.any(np.asarray(moved != start), axis=1)) > least - 0.05
-        # it is reversible: where it came from and where it went have one covariance, whichever is first
     far, _ = hamiltonian(energy, start, jax.random.key(1), jnp.full(20_000, 50.0), 5)
     np.testing.assert_array_equal(far, start)  # a step that diverges is refused

@@ -285,8 +285,9 @@ def test_decomposition_by_scipy():
     size = 50
     # log q(z_i,d | x_j), [i, j, d]
     table = stats.norm(mean[None], np.exp(log_var / 2)[None]).logpdf(codes[:, None])
-    aggregate = np.log(np.exp(table.sum(axis=2)).sum(axis=1) / (size * 6))
-    marginals = np.log(np.exp(table).sum(axis=1) / (size * 6)).sum(axis=1)
+    weights = np.where(np.eye(6), 1 / size, (size - 1) / size / 5)
+    aggregate = np.log((weights * np.exp(table.sum(axis=2))).sum(axis=1))
+    marginals = np.log((weights[:, :, None] * np.exp(table)).sum(axis=1)).sum(axis=1)
     expected = {
         "mutual_information": np.diagonal(table.sum(axis=2)) - aggregate,
         "total_correlation": aggregate - marginals,
@@ -299,15 +300,29 @@ def test_decomposition_by_scipy():
     np.testing.assert_allclose(sum(actual.values()), own, rtol=1e-4)  # exact, whatever the estimator
 
 
-def test_dimensions_that_move_together_have_more_total_correlation():
-    """Of two equal dimensions it is the information of one about the other; of independent ones, next to nothing."""
+@pytest.mark.parametrize("equal", [False, True])
+def test_parts_of_a_gaussian_aggregate_are_those_of_its_covariance(equal):
+    """Means ~ N(0, I) or (u, u), smoothed by s^2: TC is the information of one dimension about the other, the parts'
+    mean is E KL(q(z|x) || q(z)), KL(q(z) || q(z_1) q(z_2)) and KL(q(z_d) || p(z_d))."""
     rng = np.random.default_rng(1)
-    one, other, log_var = rng.normal(size=(400, 1)), rng.normal(size=(400, 1)), jnp.full((400, 2), -2.0)
-    found = {}
-    for name, codes in {"equal": np.concatenate([one, one], 1), "independent": np.concatenate([one, other], 1)}.items():
-        codes = jnp.asarray(codes, jnp.float32)
-        found[name] = float(jnp.mean(decompose_kl(codes, codes, log_var, 400)["total_correlation"]))
-    # q(z_1, z_2) of equal means, smoothed by s^2 = exp(-2): correlation 1 / (1 + s^2), information -log(1 - rho^2) / 2
-    information = -0.5 * np.log(1 - 1 / (1 + np.exp(-2.0)) ** 2)
-    # the estimator is biased; with the sign turned round the difference would be negative
-    np.testing.assert_allclose(found["equal"] - found["independent"], information, atol=0.4)
+    one, other = rng.normal(size=(2, 1000, 1))
+    mean = np.concatenate([one, one if equal else other], axis=1)
+    variance = 0.3
+    codes = mean + np.sqrt(variance) * rng.normal(size=mean.shape)
+    log_var = np.full_like(mean, np.log(variance))
+    found = decompose_kl(*(jnp.asarray(each, jnp.float32) for each in (codes, mean, log_var)), 1000)
+    correlation = 1 / (1 + variance) if equal else 0.0
+    total = -0.5 * np.log(1 - correlation**2)
+    entropy = np.log(1 + variance) - total  # of q(z), less the constants of two dimensions
+    expected = {
+        "total_correlation": total,
+        "mutual_information": entropy - np.log(variance),
+        "dimension_kl": variance - np.log(1 + variance),  # twice (v - 1 - log v) / 2 at v = 1 + s^2
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(np.mean(found[name]), value, atol=0.12, err_msg=name)
+
+
+def test_the_decomposition_of_one_example_is_refused():
+    with pytest.raises(ValueError, match="at least 2 examples"):
+        decompose_kl(*(jnp.zeros((1, 2)),) * 3, 10)

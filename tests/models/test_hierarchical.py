@@ -150,5 +150,5 @@ def test_priors_of_the_highest_layer():
         after, metrics = jax.jit(algorithm.step)(state, batch, KEY)
         moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), after.players["vae"].params["prior"], before)
         assert max(jax.tree.leaves(moved)) > 1e-3 and np.isfinite(metrics["loss"])
-        assert jax.jit(algorithm.log_prob)(after, batch, KEY).shape == (5,)
-        assert jax.jit(algorithm.generate)(after, batch, KEY).shape == (5, 2, 2, 1)
+        assert jax.eval_shape(algorithm.log_prob, after, batch, KEY).shape == (5,)
+        assert jax.eval_shape(algorithm.generate, after, batch, KEY).shape == (5, 2, 2, 1)

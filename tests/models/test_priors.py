@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy import special, stats
 
 from genlab.models.priors import mixture, standard_normal, vamp
@@ -69,6 +70,12 @@ def test_mixture_weights_by_class():
     assert np.all(np.abs(drawn.mean(axis=0) - params["means"][2]) < 5 * deviation / np.sqrt(4_000))
 
 
+def test_a_prior_by_class_wants_labels():
+    prior, params = mixture(3, 2, num_classes=6), mixture_params(6)
+    with pytest.raises(ValueError, match="needs labels"):
+        prior.log_prob(params, no_encoder, jnp.asarray(CODES, jnp.float32), None)
+
+
 def test_components_start_shared_out_among_classes():
     logits = np.asarray(mixture(6, 2, num_classes=3).init(KEY, {})["logits"])
     weights = special.softmax(logits, axis=1)
@@ -89,5 +96,7 @@ def test_vamp_is_the_even_mixture_of_posteriors_of_its_pseudo_inputs():
     actual = prior.log_prob(params, encode, jnp.asarray(CODES, jnp.float32), None)
     expected = by_scipy({"means": means, "log_vars": log_vars}, np.full((1, 3), -np.log(3)), CODES)
     np.testing.assert_allclose(actual, expected, rtol=1e-4)
+    drawn = np.asarray(prior.sample(params, encode, KEY, jnp.zeros((20_000, 2)), None))
+    np.testing.assert_allclose(drawn.mean(axis=0), np.mean(means, axis=0), atol=0.05)
     gradient = jax.grad(lambda p: jnp.sum(prior.log_prob(p, encode, jnp.asarray(CODES, jnp.float32), None)))(params)
     assert np.abs(gradient["pseudo_inputs"]).max() > 1e-3
