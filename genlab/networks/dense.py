@@ -35,6 +35,9 @@ class MLP(nn.Module):
         return x
 
 
+MAX_LOG_VAR = 30.0  # in magnitude; far from what it was trained on, an encoder would overflow
+
+
 class GaussianHead(nn.Module):
     """A trunk, then one dense layer for mean and log-variance of a diagonal Gaussian, side by side.
 
@@ -50,11 +53,11 @@ class GaussianHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> tuple[Array, Array]:
-        """[B, ...] -> mean f32[B, D], log sigma^2 f32[B, D]."""
+        """[B, ...] -> mean f32[B, D], log sigma^2 f32[B, D] in [-30, 30]."""
         features = self.trunk(x, train=train) if takes_train(self.trunk) else self.trunk(x)
         both = nn.Dense(2 * self.dim, dtype=self.dtype)(features).astype(jnp.float32)
         mean, log_var = jnp.split(both, 2, axis=-1)
-        return mean, log_var
+        return mean, jnp.clip(log_var, -MAX_LOG_VAR, MAX_LOG_VAR)
 
 
 class DenseDecoder(nn.Module):

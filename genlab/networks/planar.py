@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genlab.networks.dense import MAX_LOG_VAR
 from genlab.networks.variables import takes_train
 
 Array = jax.Array
@@ -37,4 +38,4 @@ class PlanarHead(nn.Module):
         flows = nn.Dense(self.num_flows * (2 * self.dim + 1), dtype=self.dtype)(features).astype(jnp.float32)
         flows = flows.reshape(-1, self.num_flows, 2 * self.dim + 1)
         u, w, b = jnp.split(flows, [self.dim, 2 * self.dim], axis=-1)
-        return mean, log_var, (u, w, b[..., 0])
+        return mean, jnp.clip(log_var, -MAX_LOG_VAR, MAX_LOG_VAR), (u, w, b[..., 0])

@@ -51,6 +51,13 @@ def test_gaussian_head_gives_the_mean_and_then_the_log_variance():
     np.testing.assert_allclose(log_var, both[:, 3:], rtol=1e-5, atol=1e-6)
 
 
+def test_gaussian_head_bounds_the_log_variance_of_inputs_far_from_all_others():
+    module = GaussianHead(MLP(()), 3)
+    params = initial(module, IMAGES)
+    mean, log_var = module.apply({"params": params}, 1e4 * IMAGES)
+    assert np.abs(mean).max() > 100 and set(np.unique(log_var)) == {-30.0, 30.0}
+
+
 class Telltale(nn.Module):
     """Features that say whether the network trains."""
 
