@@ -28,8 +28,12 @@ def get_config(variant: str = "small") -> ml_collections.ConfigDict:
     config.model.channels = (32, 64)  # of the strided convolutions; each halves the side of the grid of codes
     config.model.num_residual = 0  # blocks of two convolutions at the grid's resolution, in encoder and decoder
     config.model.activation = "relu"
-    config.model.likelihood = "bernoulli"  # | "gaussian" | "learned_gaussian" | "discretized_logistic"
+    config.model.likelihood = (
+        "bernoulli"  # | "gaussian" | "learned_gaussian" | "discretized_logistic" | "squared_error"
+    )
     config.model.variance = 1.0  # of "gaussian"
+    config.model.squash = True  # means of Gaussians of images through a sigmoid
+    config.model.squared_error_weight = 1000.0  # of "squared_error"
     config.model.num_codes = 256
     config.model.code_dim = 16
     config.model.codebook = "ema"  # moving averages of the vectors that chose a code | "gradient"

@@ -5,13 +5,14 @@ import ml_collections
 import numpy as np
 from flax import linen as nn
 
-from experiments.checks import choose, field, positive
+from experiments.checks import choose, field
 from experiments.launch import Launch, launch
+from experiments.observation import ACTIVATIONS, dtype_of, make_likelihood
 from experiments.run import run
 from experiments.vae_checks import check_model
 from genlab import data
 from genlab.algorithm import Algorithm
-from genlab.models import hierarchical, likelihoods, objectives, priors
+from genlab.models import hierarchical, objectives, priors
 from genlab.models.latent import LatentModel, Objective, kl_warmup, variational
 from genlab.models.likelihoods import Likelihood
 from genlab.models.vae import one_layer
@@ -19,8 +20,6 @@ from genlab.networks import convolutional, dense
 from genlab.networks.conditional import ByClass, WithLabels
 from genlab.networks.planar import PlanarHead
 from genlab.training.optimizer import make_optimizer
-
-ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "gelu": nn.gelu, "elu": nn.elu, "glu": nn.glu}
 
 
 def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm:
@@ -39,25 +38,6 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
         importance_chunk=config.evaluation.importance_chunk,
         generate_means=dataset.train["x"].ndim == 4,
     )
-
-
-def make_likelihood(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Likelihood:
-    """p(x | outputs)."""
-    model = config.model
-    squash = model.squash and dataset.train["x"].ndim == 4
-    known = {
-        "bernoulli": lambda: likelihoods.bernoulli(),
-        "gaussian": lambda: likelihoods.gaussian(jnp.log(jnp.asarray(model.variance, jnp.float32)), squash),
-        "learned_gaussian": lambda: likelihoods.learned_gaussian(squash),
-        "shared_gaussian": lambda: likelihoods.learned_gaussian(squash),
-        "discretized_logistic": lambda: likelihoods.discretized_logistic(),
-        "squared_error": lambda: likelihoods.squared_error(model.squared_error_weight),
-    }
-    positive(config, "model.variance")
-    likelihood = choose("model.likelihood", model.likelihood, known)()
-    if model.likelihood == "bernoulli" and config.data.binarization == "none":
-        return likelihood._replace(normalized=False)  # the cross-entropy of greys is no log-probability
-    return likelihood
 
 
 def make_objective(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Objective:
@@ -161,11 +141,6 @@ def upper_stack(config: ml_collections.ConfigDict, down: bool = False) -> nn.Mod
     widths = tuple(config.model.upper_hidden)
     activation = ACTIVATIONS[config.model.activation]
     return dense.MLP(widths[::-1] if down else widths, activation, dtype_of(config))
-
-
-def dtype_of(config: ml_collections.ConfigDict) -> jnp.dtype | None:
-    """Of the networks' arithmetic; None leaves it at that of their inputs."""
-    return {"float32": None, "bfloat16": jnp.bfloat16}[config.precision]
 
 
 def output_bias(dataset: data.Dataset, num_outputs: int) -> nn.initializers.Initializer:

@@ -19,19 +19,8 @@ def check_model(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Non
 
 
 def check_data(config: ml_collections.ConfigDict, dataset: data.Dataset) -> None:
-    """Likelihood, networks and labels against the kind of examples."""
+    """Networks and labels against the kind of examples."""
     model, images = config.model, dataset.train["x"].ndim == 4
-    binary = config.data.binarization != "none"
-    of_greys = ("gaussian", "learned_gaussian", "shared_gaussian", "discretized_logistic")
-    if images and binary and model.likelihood in of_greys:
-        raise InputError(
-            f"model.likelihood {model.likelihood!r} is for grey images; add --config.data.binarization=none"
-        )
-    if not images and model.likelihood not in ("gaussian", "learned_gaussian", "shared_gaussian"):
-        raise InputError(
-            f"model.likelihood {model.likelihood!r} is for images; {dataset.name} holds points: add "
-            "--config.model.likelihood=learned_gaussian --config.data.binarization=none"
-        )
     if not images and model.network == "conv":
         raise InputError(f"model.network 'conv' is for images; {dataset.name} holds points")
     if model.network == "conv" and not model.channels:

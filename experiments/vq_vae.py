@@ -4,17 +4,16 @@ Beside what every run leaves there is codebook.json, how the codes are used by t
 of a population in the folder of every member.
 """
 
-import pathlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from flax import linen as nn
 
-from experiments.checks import at_least, choose, field, known, positive
+from experiments.checks import at_least, choose, field, known
 from experiments.launch import Launch, launch
+from experiments.observation import ACTIVATIONS, dtype_of, make_likelihood
 from experiments.representation import as_trained
 from experiments.results import write_json
 from experiments.run import run
@@ -23,7 +22,6 @@ from genlab import data
 from genlab.algorithm import Algorithm, Array, Batch, Key, State
 from genlab.errors import InputError
 from genlab.evaluation.held_out import over_split
-from genlab.models import likelihoods
 from genlab.models.vq_vae import code_vectors, vq_vae
 from genlab.networks import quantizer
 from genlab.networks.grid import GridDecoder, GridEncoder, grid_shape
@@ -31,29 +29,14 @@ from genlab.networks.token_prior import TokenPrior, raster_lags
 from genlab.training import processes
 from genlab.training.optimizer import make_optimizer
 
-ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "gelu": nn.gelu, "elu": nn.elu}
-
 
 def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm:
     """The algorithm that a config describes, for images like the dataset's."""
     model, shape = field(config, "model"), dataset.train["x"].shape[1:]  # (H, W, C)
     check_model(config, dataset.name, shape)
-    families = {
-        "bernoulli": lambda: likelihoods.bernoulli(),
-        "gaussian": lambda: likelihoods.gaussian(jnp.log(jnp.asarray(model.variance, jnp.float32)), squash=True),
-        "learned_gaussian": lambda: likelihoods.learned_gaussian(squash=True),
-        "discretized_logistic": lambda: likelihoods.discretized_logistic(),
-    }
-    likelihood = choose("model.likelihood", model.likelihood, families)()
-    binary = config.data.binarization != "none"
-    if model.likelihood == "bernoulli" and not binary:
-        likelihood = likelihood._replace(normalized=False)  # the cross-entropy of greys is no log-probability
-    if binary and model.likelihood in ("gaussian", "learned_gaussian", "discretized_logistic"):
-        raise InputError(
-            f"model.likelihood {model.likelihood!r} is for grey images; add --config.data.binarization=none"
-        )
-    activation = choose("model.activation", model.activation, ACTIVATIONS)
-    dtype = {"float32": None, "bfloat16": jnp.bfloat16}[config.precision]
+    likelihood = make_likelihood(config, dataset)
+    activation = choose("model.activation", model.activation, {k: v for k, v in ACTIVATIONS.items() if k != "glu"})
+    dtype = dtype_of(config)
     channels, outputs = tuple(model.channels), shape[-1] * likelihood.num_outputs
     height, width = grid_shape(shape, len(channels))
     optimizer = dict(config.optimizer)
@@ -83,11 +66,10 @@ def check_model(config: ml_collections.ConfigDict, name: str, shape: tuple[int, 
     at_least(config, dict.fromkeys(counts, 1) | {"model.num_codes": 2})
     weights = ("model.num_residual", "model.commitment", "model.decay", "model.restart_below")
     at_least(config, dict.fromkeys((*weights, "model.prior_learning_rate"), 0))
-    positive(config, "model.variance")
     choose("model.codebook", model.codebook, {"ema": None, "gradient": None})
-    for name_, ends in (("decay", 1.0), ("restart_below", 1.0)):
-        if any(value >= ends for value in known(model[name_])):
-            raise InputError(f"model.{name_} is {model[name_]}; it must be at least 0 and less than 1")
+    for share in ("decay", "restart_below"):
+        if any(value >= 1.0 for value in known(model[share])):
+            raise InputError(f"model.{share} is {model[share]}; it must be at least 0 and less than 1")
     if len(shape) != 3:
         raise InputError(f"a VQ-VAE is for images; {name} holds examples of shape {shape}")
     if not model.channels:
@@ -122,26 +104,6 @@ def codebook_numbers(counts: np.ndarray, num_images: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def draw_codebook(counts: np.ndarray, path: pathlib.Path) -> None:
-    """How often each code is used, the most used first."""
-    from matplotlib.figure import Figure
-
-    from genlab.plots import files, style
-
-    def drawn() -> Figure:
-        figure = Figure(figsize=(style.WIDTH * 0.8, 2.4), layout="constrained")
-        axes = figure.add_subplot()
-        axes.bar(np.arange(len(counts)), np.sort(counts)[::-1] / counts.sum(), width=1.0, color=style.BLUE)
-        axes.axhline(1 / len(counts), color=style.ORANGE, lw=0.8)
-        axes.set_yscale("log")
-        axes.set_title(f"{np.count_nonzero(counts)} of {len(counts)} codes are used by the test images")
-        axes.set_xlabel("code, the most used first (line: all used alike)")
-        axes.set_ylabel("share of the places")
-        return figure
-
-    files.save(style.styled(drawn)(), path)
-
-
 def main(arguments: Launch) -> None:
     """Trains, evaluates and reports, and says how the codes are used."""
     run(arguments, build)
@@ -150,6 +112,8 @@ def main(arguments: Launch) -> None:
             print("codebook.json is left to one process: give the same command alone")
         return
     from genlab.evaluation.report import write_report
+    from genlab.plots import files
+    from genlab.plots.codes import code_usage
 
     solo = arguments.config.population is None
     for card in sorted(arguments.workdir.glob("card.json" if solo else "members/*/card.json")):
@@ -157,7 +121,7 @@ def main(arguments: Launch) -> None:
         counts = code_counts(trained)
         numbers = codebook_numbers(counts, len(trained.dataset.test["x"]))
         write_json(card.parent / "codebook.json", numbers)
-        draw_codebook(counts, card.parent / "figures" / "codebook.png")
+        files.save(code_usage(counts), card.parent / "figures" / "codebook.png")
         for name, number in numbers.items():
             print(f"{'codebook':15} {name:24} {number['value']:.4g}")
     if solo:

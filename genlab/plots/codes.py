@@ -110,3 +110,27 @@ def activation_histograms(codes: np.ndarray, target: float | None = None) -> Fig
     for axes in (left, right):
         axes.locator_params(axis="x", nbins=5)
     return figure
+
+
+@style.styled
+def code_usage(counts: np.ndarray) -> Figure:
+    """How often each code of a codebook is used, the most used first, and how often if all were used alike.
+
+    Args:
+        counts: f[K] >= 0, not all of them 0.
+
+    Raises:
+        ValueError: not such a vector.
+    """
+    counts = np.asarray(counts, np.float64)
+    if counts.ndim != 1 or not np.isfinite(counts).all() or not counts.sum() > 0 or counts.min() < 0:
+        raise ValueError(f"how often codes are used is a vector [K] of counts; got shape {counts.shape}")
+    figure = Figure(figsize=(style.WIDTH * 0.8, 2.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.bar(np.arange(len(counts)), np.sort(counts)[::-1] / counts.sum(), width=1.0, color=style.BLUE)
+    axes.axhline(1 / len(counts), color=style.ORANGE, lw=0.8)
+    axes.set_yscale("log")
+    axes.set_title(f"{np.count_nonzero(counts)} of {len(counts)} codes are used")
+    axes.set_xlabel("code, the most used first (line: all used alike)")
+    axes.set_ylabel("share of the places")
+    return figure

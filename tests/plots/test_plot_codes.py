@@ -46,3 +46,16 @@ def test_codes_that_are_not_negative_are_drawn_from_zero_where_no_prior_is():
     z = np.abs(np.random.default_rng(0).normal(size=(50, 1)))
     assert [codes.code_histograms(z, prior=prior).axes[0].get_xlim()[0] for prior in (False, True)] == [0.0, -3.0]
     assert codes.code_histograms(-z, prior=False).axes[0].get_xlim()[0] < -1.0
+
+
+def test_usage_of_codes_is_sorted_and_says_how_many_there_are():
+    (axes,) = codes.code_usage(np.array([1.0, 0.0, 6.0, 3.0])).axes
+    np.testing.assert_allclose([bar.get_height() for bar in axes.patches], [0.6, 0.3, 0.1, 0.0])
+    assert axes.get_title() == "3 of 4 codes are used" or axes.get_title(loc="left") == "3 of 4 codes are used"
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), 0.25)
+
+
+@pytest.mark.parametrize("bad", [np.zeros(3), np.ones((2, 2)), np.array([1.0, -1.0])])
+def test_what_are_no_counts_is_refused(bad):
+    with pytest.raises(ValueError, match="vector \\[K\\] of counts"):
+        codes.code_usage(bad)
