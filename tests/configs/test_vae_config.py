@@ -176,8 +176,8 @@ MORE = {  # variant -> parameters
     "iwae": BURDA,
     "two_layers": affine(784, 200, 200, 200) + affine(100, 100, 100, 100) + affine(50, 100, 100, 200)
     + affine(100, 200, 200, 784),
-    "best": affine(784, 300, 300, 200) + affine(100, 200, 200, 100) + affine(50, 200, 200, 200)
-    + affine(100, 300, 300, 784) + 500 * (50 + 50 + 1),
+    "best": affine(784, 200, 200, 200) + affine(100, 100, 100, 100) + affine(50, 100, 100, 200)
+    + affine(100, 200, 200, 784) + 500 * (50 + 50 + 1),
     "standard": PRIORS,
     "mixture": PRIORS + 500 * (40 + 40 + 1),
     "vamp": PRIORS + 500 * 784,
