@@ -132,6 +132,16 @@ def apply(classifier: Classifier, images: Array) -> tuple[Array, Array]:
     return features, features @ classifier.output.kernel + classifier.output.bias
 
 
+def directions(classifier: Classifier, images: Array) -> Array:
+    """Features f32[B, 128] at length one, of images f32[B, H, W, C].
+
+    The length of features grows with the contrast of the image: a faint blend of two images is near the origin, and so
+    nearer to everything, without being more like anything.
+    """
+    features, _ = apply(classifier, images)
+    return features / jnp.maximum(jnp.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
 def accuracy(classifier: Classifier, images: np.ndarray, labels: np.ndarray, batch_size: int = 500) -> Number:
     """The fraction of images uint8 or float [N, H, W, C] whose largest logit is their label's, with its n and error."""
     predict = over_split(

@@ -113,3 +113,11 @@ def test_progress_is_told():
 def test_what_cannot_be_classified_is_refused(images, labels, num_classes, complaint):
     with pytest.raises(InputError, match=complaint):
         features.train_classifier(images, labels, num_classes, KEY)
+
+
+def test_directions_are_features_at_length_one(trained):
+    images = bars(20)[0].astype(np.float32) / 255
+    plain, _ = features.apply(trained, images)
+    found = np.asarray(features.directions(trained, images))
+    np.testing.assert_allclose(np.sum(np.square(found), axis=1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(found * np.linalg.norm(plain, axis=1, keepdims=True), plain, rtol=1e-4, atol=1e-5)
