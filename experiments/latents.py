@@ -1,6 +1,6 @@
 """What a trained model's latent space holds: walks, planes and class arithmetic to look at, and numbers in nats.
 
-python -m experiments.latents --workdir=RUN [--num_pairs=500] [--classifier_steps=3000] [--seed=0]
+python -m experiments.latents --workdir=RUN [--num_pairs=500] [--classifier_steps=5000] [--seed=0]
 
 RUN is the workdir of a finished run of a model with encode and decode; of a population's member RUN/members/0. Leaves
 RUN/latents/: interpolations_linear.png, interpolations_spherical.png, traversals.png, attributes.png, manifold.png,
@@ -26,7 +26,7 @@ from genlab.evaluation.held_out import over_split
 from genlab.training import display
 
 NUM_PAIRS = flags.DEFINE_integer("num_pairs", 500, "Pairs of test images whose midpoints are measured.", lower_bound=1)
-CLASSIFIER_STEPS = flags.DEFINE_integer("classifier_steps", 3_000, "Of the classifier's optimizer.", lower_bound=1)
+CLASSIFIER_STEPS = flags.DEFINE_integer("classifier_steps", 5_000, "Of the classifier's optimizer.", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "Of the choice of examples and of all draws.", lower_bound=0)
 
 ROWS, STEPS, FRAMES, SIDE, MAX_CLASSES = 6, 11, 25, 20, 10
@@ -79,7 +79,7 @@ def midpoints(run: Trained, seen: data.Split, key: jax.Array) -> dict[str, cards
         run.algorithm, run.state, train, test, seen, data.prepare,
         lambda images: features.directions(classifier, images), key_pairs, run.config.evaluation.batch_size,
         num_pairs=NUM_PAIRS.value,
-        extractor=f"{features.NUM_FEATURES} features of our classifier, at length 1; {steps:,} steps on the training split",
+        extractor=f"{features.NUM_FEATURES} features of our classifier, length 1; {steps:,} steps on the training split",
     )  # fmt: skip
     assert block is not None
     return {"classifier_accuracy": {"split": "test", **right}, **block}
