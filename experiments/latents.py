@@ -79,7 +79,7 @@ def midpoints(run: Trained, seen: data.Split, key: jax.Array) -> dict[str, cards
         run.algorithm, run.state, train, test, seen, data.prepare,
         lambda images: features.directions(classifier, images), key_pairs, run.config.evaluation.batch_size,
         num_pairs=NUM_PAIRS.value,
-        extractor=f"{features.NUM_FEATURES} features of our classifier, length 1; {steps:,} steps on the training split",
+        extractor=f"{features.NUM_FEATURES} features of our classifier, length 1; {steps:,} steps of training",
     )  # fmt: skip
     assert block is not None
     return {"classifier_accuracy": {"split": "test", **right}, **block}
