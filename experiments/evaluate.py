@@ -34,7 +34,7 @@ NUM_TEMPERATURES = flags.DEFINE_integer("num_temperatures", 500, "Its intermedia
 NUM_CHAINS = flags.DEFINE_integer("num_chains", 8, "Its chains an example.", lower_bound=1)
 
 NUM_LEAPFROG = 10  # steps of a Hamiltonian move
-SAME = ("dataset", "split", "n", "dimensions", "unit", "x")  # of two densities that can be compared
+SAME = ("dataset", "split", "n", "dimensions", "given", "unit", "x")  # of two densities that can be compared
 
 
 def main(arguments: list[str]) -> None:
@@ -52,6 +52,9 @@ def main(arguments: list[str]) -> None:
 def compare(a: pathlib.Path, b: pathlib.Path) -> None:
     """Prints how many nats the first of two runs is better than the second."""
     of_a, of_b = members(a), members(b)
+    for many, one in ((a, b), (b, a)):
+        if max(len(of_a), len(of_b)) > 1 and "population" in read_card(many) and "population" not in read_card(one):
+            raise InputError(f"{many} holds a population and {one} does not; name a member, such as {many}/members/0")
     if list(of_a.values()) != list(of_b.values()) and max(len(of_a), len(of_b)) > 1:
         raise InputError(
             f"{a} has members {list(of_a.values())}, {b} {list(of_b.values())}; they are compared in pairs"
@@ -70,13 +73,14 @@ def compare(a: pathlib.Path, b: pathlib.Path) -> None:
             print(f"{where}  negative log-likelihood {sign(each)}{value:.3f} ± {error:.3f} s.e. {estimator(each)}")
         number = found[-1]
         print(
-            f"difference {number['value']:+.3f} nats, {number['level']:.0%} interval {number['low']:+.3f} to "
-            f"{number['high']:+.3f}, paired over {number['n']:,} test examples; {verdict(number, one, other)}"
+            f"log p(x) of the first less that of the second {number['value']:+.3f} nats, {number['level']:.0%} "
+            f"interval {number['low']:+.3f} to {number['high']:+.3f}, paired over {number['n']:,} test examples; "
+            f"{verdict(number, one, other)}"
         )
         if protocol.get("bound") != other_protocol.get("bound"):
             print("one is a bound and the other exact: the bounded one may be better than it looks")
         elif protocol.get("k") != other_protocol.get("k"):
-            print("by other estimators, or other numbers of samples: the bound that is looser is at a disadvantage")
+            print("the two bounds are estimated differently (see k); the one with fewer samples is the looser")
     if len(found) > 1:
         number = over_seeds([each["value"] for each in found])
         print(
@@ -89,7 +93,7 @@ def verdict(number: dict[str, Any], one: pathlib.Path, other: pathlib.Path) -> s
     """What an interval says, of these two trained models: it knows nothing of other seeds."""
     if number["low"] <= 0.0 <= number["high"]:
         return "no difference beyond the choice of test examples"
-    return f"{one if number['low'] > 0 else other} is higher"
+    return f"{one if number['low'] > 0 else other} is better, of these two trained models"
 
 
 def members(directory: pathlib.Path) -> dict[pathlib.Path, str]:
@@ -120,7 +124,9 @@ def sign(protocol: dict[str, Any]) -> str:
 
 def estimator(protocol: dict[str, Any]) -> str:
     """In brackets, where there is one."""
-    return f"({protocol['estimator']}, k = {protocol['k']:,})" if "k" in protocol else ""
+    if "estimator" not in protocol:
+        return ""
+    return f"({protocol['estimator']}" + (f", k = {protocol['k']:,})" if "k" in protocol else ")")
 
 
 def anneal(directory: str) -> None:
@@ -164,6 +170,11 @@ def anneal(directory: str) -> None:
         f"log p(x) by annealing less log p(x) by the card's estimator: {difference['value']:+.3f}, "
         f"{difference['level']:.0%} interval {difference['low']:+.3f} to {difference['high']:+.3f} nats"
     )
+    if difference["high"] < 0:
+        print("both are bounds, and annealing is the looser: give it more --num_temperatures or --num_chains")
+    if difference["low"] > 0:
+        print("both are bounds, and the card's is the looser: log p(x) is higher than it says")
+    print(f"written to {run.directory / 'annealed.json'}")
 
 
 def number_of(values: np.ndarray) -> dict[str, float]:

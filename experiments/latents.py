@@ -43,7 +43,15 @@ def main(arguments: list[str]) -> None:
     run = open_run(WORKDIR.value)
     for ability in ("encode", "decode"):
         if getattr(run.algorithm, ability) is None:
-            raise InputError(f"{WORKDIR.value} holds a model without {ability}, so it has no latent space to look into")
+            raise InputError(
+                f"{WORKDIR.value} holds a model without {ability}"
+                + (
+                    ": its codes decode only with a label"
+                    if ability == "decode" and run.algorithm.latents is not None
+                    else ""
+                )
+                + "; there is no latent space to walk through"
+            )
     key_figures, key_diagnostics, key_midpoints = jax.random.split(jax.random.key(SEED.value), 3)
     directory = run.directory / "latents"
     directory.mkdir(exist_ok=True)

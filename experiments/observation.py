@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import ml_collections
 from flax import linen as nn
 
-from experiments.checks import choose, positive
+from experiments.checks import choose, field, positive
 from genlab import data
 from genlab.errors import InputError
 from genlab.models import likelihoods
@@ -20,6 +20,8 @@ def make_likelihood(config: ml_collections.ConfigDict, dataset: data.Dataset) ->
     Raises:
         InputError: an unknown one, one of greys for binary images, or one of images for points.
     """
+    for name in ("model.likelihood", "model.squash", "model.squared_error_weight"):
+        field(config, name)  # or the config is of another family
     model, images = config.model, dataset.train["x"].ndim == 4
     squash, binary = model.squash and images, config.data.binarization != "none"
     known = {

@@ -38,7 +38,10 @@ def check_bound(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Non
     model = config.model
     layers, mixture = 1 + len(model.upper_dims), model.prior != "standard"
     if layers > 1 and (model.conditional or model.class_prior or model.num_flows):
-        raise InputError("model.conditional, class_prior and num_flows are for one stochastic layer; empty upper_dims")
+        raise InputError(
+            "model.conditional, class_prior and num_flows are for one stochastic layer; "
+            f"model.upper_dims is {model.upper_dims}"
+        )
     if model.class_prior and model.prior != "mixture":
         raise InputError("model.class_prior weighs the components of model.prior 'mixture' by class; set that")
     if model.prior == "vamp":
@@ -48,6 +51,10 @@ def check_bound(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Non
             "model.objective 'dreg' needs the density of any code, which planar flows do not give, and samples that "
             "batch norm does not mix"
         )
+    if model.objective in ("iwae", "dreg") and model.num_samples == 1:
+        raise InputError(
+            f"model.objective {model.objective!r} of one sample is the ELBO; add --config.model.num_samples=5"
+        )
     if model.objective == "total_correlation" and (layers > 1 or mixture or model.num_flows):
         raise InputError("model.objective 'total_correlation' is for one Gaussian layer and a standard normal prior")
     if model.objective == "total_correlation" and (model.num_samples > 1 or config.batch_size < 2):
@@ -56,12 +63,13 @@ def check_bound(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Non
     idle = {  # what a field applies to; elsewhere it would do nothing, or something else
         "tc_weight": (1.0, model.objective == "total_correlation", "model.objective 'total_correlation'"),
         "sampled_kl": (False, model.objective == "elbo", "model.objective 'elbo'"),
-        "inference": ("bottom_up", layers > 1, "several stochastic layers; set upper_dims"),
+        "inference": ("bottom_up", layers > 1, "several stochastic layers (model.upper_dims)"),
+        "num_components": (500, mixture, "model.prior 'mixture' and 'vamp'"),
         "free_bits": (0.0, model.objective == "elbo" and closed, "model.objective 'elbo' with a closed divergence"),
     }
     for name, (default, applies, where) in idle.items():
         if not applies and isinstance(model[name], type(default)) and model[name] != default:
-            raise InputError(f"model.{name} applies to {where} only")
+            raise InputError(f"model.{name} is {model[name]!r}, but applies only to {where}")
 
 
 def check_vamp(config: ml_collections.ConfigDict, dataset: data.Dataset) -> None:

@@ -78,6 +78,7 @@ class Latents(NamedTuple):
             otherwise None.
         standard_normal: whether p(z) is N(0, I).
         num_samples: of z, that `evaluate` averages over.
+        conditional: whether every density is given the label: log_prob is then log p(x | y).
     """
 
     log_prior: Callable[[State, Batch, Array], Array]
@@ -86,6 +87,7 @@ class Latents(NamedTuple):
     moments: Callable[[State, Batch], tuple[Array, Array]] | None
     standard_normal: bool = False
     num_samples: int = 1
+    conditional: bool = False
 
 
 class Algorithm(NamedTuple):

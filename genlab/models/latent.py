@@ -54,6 +54,7 @@ class LatentModel(NamedTuple):
         likelihood: p(x | outputs).
         standard_normal: whether p(z) is N(0, I).
         decodes_alone: whether a code can be decoded without a label.
+        conditional: whether the label has a part in any density.
     """
 
     init: Callable[[Key, Batch], tuple[PyTree, PyTree]]
@@ -69,6 +70,7 @@ class LatentModel(NamedTuple):
     likelihood: Likelihood
     standard_normal: bool = False
     decodes_alone: bool = True
+    conditional: bool = False
 
     def log_likelihood(
         self, params: PyTree, stats: PyTree, batch: Batch, codes: Array, train: bool
@@ -188,6 +190,7 @@ def variational(
         moments=None if model.moments is None else moments,
         standard_normal=model.standard_normal,
         num_samples=objective.num_samples,
+        conditional=model.conditional,
     )
     return Algorithm(
         init=init_state,

@@ -36,10 +36,12 @@ class Prior(NamedTuple):
     Attributes:
         init: (key, batch) -> params, {} where nothing is learned.
         components: (params, encode) -> the mixture; None of the standard normal.
+        by_class: whether it is p(z | y).
     """
 
     init: Callable[[Key, Batch], PyTree]
     components: Callable[[PyTree, Encode], Components] | None
+    by_class: bool = False
 
     def log_prob(self, params: PyTree, encode: Encode, codes: Array, labels: Array | None) -> Array:
         """log p(z) f32[N] of codes f32[N, D], or log p(z | y) with labels i32[N]."""
@@ -100,7 +102,7 @@ def mixture(num_components: int, latent_dim: int, num_classes: int = 0, spread: 
     def components(params: PyTree, encode: Encode) -> Components:
         return Components(params["means"], params["log_vars"], jax.nn.log_softmax(params["logits"], axis=-1))
 
-    return Prior(init, components)
+    return Prior(init, components, by_class=num_classes > 0)
 
 
 def vamp(num_components: int, initial: Array) -> Prior:

@@ -163,6 +163,7 @@ def one_layer(
         likelihood=likelihood,
         standard_normal=prior.components is None,
         decodes_alone=not labels,
+        conditional=labels or prior.by_class,
     )
 
 

@@ -220,14 +220,28 @@ def test_every_variant_is_tested():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"objective": "dreg", "num_flows": 2}, "model.objective 'dreg' needs the density of any code"),
+        (
+            {"objective": "dreg", "num_samples": 2, "num_flows": 2},
+            "model.objective 'dreg' needs the density of any code",
+        ),
         ({"objective": "total_correlation", "prior": "mixture"}, "model.objective 'total_correlation' is for one"),
         ({"objective": "total_correlation", "num_samples": 2}, "model.objective 'total_correlation' takes one sample"),
-        ({"objective": "iwae", "free_bits": 0.1}, "model.free_bits applies to model.objective 'elbo' with a closed"),
-        ({"prior": "mixture", "free_bits": 0.1}, "model.free_bits applies to model.objective 'elbo' with a closed"),
-        ({"tc_weight": 6.0}, "model.tc_weight applies to model.objective 'total_correlation' only"),
-        ({"inference": "top_down"}, "model.inference applies to several stochastic layers"),
-        ({"objective": "dreg", "network": "conv", "batch_norm": True}, "model.objective 'dreg' needs the density"),
+        ({"objective": "iwae"}, "model.objective 'iwae' of one sample is the ELBO; add --config.model.num_samples=5"),
+        ({"num_components": 5}, "model.num_components is 5, but applies only to model.prior 'mixture' and 'vamp'"),
+        (
+            {"objective": "iwae", "num_samples": 2, "free_bits": 0.1},
+            "model.free_bits is 0.1, but applies only to model.objective 'elbo' with",
+        ),
+        (
+            {"prior": "mixture", "free_bits": 0.1},
+            "model.free_bits is 0.1, but applies only to model.objective 'elbo' with",
+        ),
+        ({"tc_weight": 6.0}, "model.tc_weight is 6.0, but applies only to model.objective 'total_correlation'"),
+        ({"inference": "top_down"}, "model.inference is 'top_down', but applies only to several stochastic layers"),
+        (
+            {"objective": "dreg", "num_samples": 2, "network": "conv", "batch_norm": True},
+            "model.objective 'dreg' needs the density",
+        ),
         (
             {"prior": "vamp", "network": "conv", "batch_norm": True, "num_components": 5},
             "model.prior 'vamp' cannot have",

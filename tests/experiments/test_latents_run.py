@@ -115,7 +115,10 @@ def test_points_are_measured_and_not_drawn(latents, forked, tmp_path):
 def test_a_model_that_lacks_an_ability_is_refused(latents, digits):
     done = latents(f"--workdir={digits}", lacks="decode")
     assert done.code == 2
-    assert done.err == f"error: {digits} holds a model without decode, so it has no latent space to look into\n"
+    refusal = (
+        "holds a model without decode: its codes decode only with a label; there is no latent space to walk through"
+    )
+    assert done.err == f"error: {digits} {refusal}\n"
 
 
 @pytest.mark.parametrize(
