@@ -6,7 +6,9 @@ python -m experiments.classifier --config=configs/classifier.py:mnist      full 
 Beside it stands PPCA of each class. Fields of the model are those of configs/vae.py.
 
 The first, one seed, 73 s of one CPU core: accuracy 95.9 +- 0.6 %, of the surest 95 % of the test 98.0 +- 0.5 %; PPCA
-(k = 16) 95.3 +- 0.7 and 97.2 +- 0.5 %. Of blank images log p(x) is high: the one-sided rule takes them for digits.
+(k = 16) 95.3 +- 0.7 and 97.2 +- 0.5 %. The second, one seed, 16 minutes of a busy core and as long to classify: 98.61
++- 0.12 % and 99.63 +- 0.06 %; PPCA (k = 32) 95.56 and 97.69 %. Of blank images log p(x) is high: the one-sided rule
+takes them for digits.
 """
 
 import ml_collections
