@@ -24,8 +24,9 @@ from genlab.training.optimizer import make_optimizer
 
 def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm:
     """The algorithm that a config describes, for examples like the dataset's."""
-    model = field(config, "model")
-    field(config, "model.upper_dims")  # or the config is of another family
+    for name in ("model.latent_dim", "model.upper_dims"):
+        field(config, name)  # or the config is of another family
+    model = config.model
     likelihood = make_likelihood(config, dataset)
     make = choose("model.inference", model.inference, {"bottom_up": bottom_up, "top_down": top_down})
     check_model(config, dataset)

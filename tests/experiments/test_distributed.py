@@ -117,6 +117,7 @@ def assert_all_is_there(workdir):
         "figures",
         "samples.npz",
         "card.json",
+        "density.npz",
         "report.html",
         "lock",
     }
