@@ -43,14 +43,10 @@ def main(arguments: list[str]) -> None:
     run = open_run(WORKDIR.value)
     for ability in ("encode", "decode"):
         if getattr(run.algorithm, ability) is None:
+            needs_label = ability == "decode" and run.algorithm.latents is not None
+            reason = ": its codes decode only with a label" if needs_label else ""
             raise InputError(
-                f"{WORKDIR.value} holds a model without {ability}"
-                + (
-                    ": its codes decode only with a label"
-                    if ability == "decode" and run.algorithm.latents is not None
-                    else ""
-                )
-                + "; there is no latent space to walk through"
+                f"{WORKDIR.value} holds a model without {ability}{reason}; there is no latent space to walk through"
             )
     key_figures, key_diagnostics, key_midpoints = jax.random.split(jax.random.key(SEED.value), 3)
     directory = run.directory / "latents"
@@ -64,16 +60,20 @@ def main(arguments: list[str]) -> None:
         run.algorithm, run.state, seen, data.prepare, key_diagnostics, size
     )}  # fmt: skip
     if images and labelled:
-        found["midpoints"] = midpoints(run, seen, key_midpoints)
+        found |= midpoints(run, seen, key_midpoints)
     write_json(directory / "latents.json", {"seed": SEED.value, **found})
     print(f"latents  {directory}: {', '.join(sorted(path.name for path in directory.iterdir()))}")
     for block, numbers in found.items():
         for name, number in numbers.items():
-            print(f"{block:12} {name:28} {format_number(number)}")
+            print(f"{block:20} {name:28} {format_number(number)}")
 
 
-def midpoints(run: Trained, seen: data.Split, key: jax.Array) -> dict[str, cards.Number]:
-    """Distances of midpoints, in the features of a classifier that is trained here on grey training images."""
+def midpoints(run: Trained, seen: data.Split, key: jax.Array) -> dict[str, dict[str, cards.Number]]:
+    """Distances of midpoints in the features of a classifier that is trained here on grey training images.
+
+    `midpoints` are between directions of features, `euclidean_midpoints` between the features themselves, which favour
+    faint images.
+    """
     key_classifier, key_pairs = jax.random.split(key)
     train, test = cards.first(run.dataset.train, MAX_TRAIN_EXAMPLES), cards.first(run.dataset.test, len(seen["x"]))
     steps = CLASSIFIER_STEPS.value
@@ -82,15 +82,21 @@ def midpoints(run: Trained, seen: data.Split, key: jax.Array) -> dict[str, cards
         train["x"], train["label"], run.dataset.num_classes, key_classifier, num_steps=steps,
         show=display.progress_line(steps),
     )  # fmt: skip
+    print("looking for the training images nearest to midpoints", flush=True)
+    spaces = {
+        "midpoints": (features.directions, "at length 1"),
+        "euclidean_midpoints": (lambda classifier, images: features.apply(classifier, images)[0], "as they are"),
+    }
+    blocks: dict[str, dict[str, cards.Number]] = {}
+    for name, (extract, said) in spaces.items():
+        blocks[name] = interpolation.midpoint_distances(
+            run.algorithm, run.state, train, test, seen, data.prepare,
+            lambda images, extract=extract: extract(classifier, images), key_pairs, run.config.evaluation.batch_size,
+            num_pairs=NUM_PAIRS.value,
+            extractor=f"{features.NUM_FEATURES} features {said}, of our classifier after {steps:,} steps",
+        ) or {}  # fmt: skip
     right = features.accuracy(classifier, test["x"], test["label"])
-    block = interpolation.midpoint_distances(
-        run.algorithm, run.state, train, test, seen, data.prepare,
-        lambda images: features.directions(classifier, images), key_pairs, run.config.evaluation.batch_size,
-        num_pairs=NUM_PAIRS.value,
-        extractor=f"{features.NUM_FEATURES} features of our classifier, length 1; {steps:,} steps of training",
-    )  # fmt: skip
-    assert block is not None
-    return {"classifier_accuracy": {"split": "test", **right}, **block}
+    return {"classifier": {"classifier_accuracy": {"split": "test", **right}}, **blocks}
 
 
 def draw(directory: pathlib.Path, run: Trained, key: jax.Array) -> None:
@@ -98,18 +104,19 @@ def draw(directory: pathlib.Path, run: Trained, key: jax.Array) -> None:
     from genlab.evaluation.pictures import has_normal_prior
     from genlab.plots import animation, files, latent, walks
 
+    key_encode, key_decode, key_pairs = jax.random.split(key, 3)
     algorithm, state = run.algorithm, run.state
     assert algorithm.encode is not None
     encode = over_split(algorithm.encode, data.prepare, run.config.evaluation.batch_size)
-    decode = lambda codes: latent_space.decoded(algorithm, state, codes, key)
+    decode = lambda codes: latent_space.decoded(algorithm, state, codes, key_decode)
     grey = cards.first(run.dataset.test, cards.MAX_PROBE_EXAMPLES)
     train = cards.first(run.dataset.train, cards.MAX_PROBE_EXAMPLES)
-    codes = encode(state, as_trained(run.config, train), key)
-    test_codes = encode(state, as_trained(run.config, grey), key)
+    codes = encode(state, as_trained(run.config, train), key_encode)
+    test_codes = encode(state, as_trained(run.config, grey), key_encode)
     shown = np.asarray(data.prepare({"x": jax.numpy.asarray(grey["x"])})["x"])
 
     labels = grey.get("label", np.arange(len(shown)))  # without labels every example is a class of its own
-    first, second = interpolation.different_pairs(labels, 2 * ROWS, key)
+    first, second = interpolation.different_pairs(labels, 2 * ROWS, key_pairs)
     weights, fine = (np.linspace(0, 1, num, dtype=np.float32) for num in (STEPS, FRAMES))
     blend = np.asarray([(1 - t) * shown[first] + t * shown[second] for t in weights]).swapaxes(0, 1)  # [pairs, S, ...]
     for name, path in interpolation.PATHS.items():
@@ -120,7 +127,7 @@ def draw(directory: pathlib.Path, run: Trained, key: jax.Array) -> None:
 
     dims = latent_space.most_used(codes, 2 * ROWS)
     values = np.quantile(codes[:, dims], np.linspace(LOW, HIGH, STEPS), axis=0).T
-    walked = latent_space.traversals(algorithm, state, test_codes[first[0]], dims, values, key)
+    walked = latent_space.traversals(algorithm, state, test_codes[first[0]], dims, values, key_decode)
     files.save(walks.traversals(walked, dims.tolist(), (f"{LOW:.0%}", f"{HIGH:.0%}")), directory / "traversals.png")
 
     if "label" in train:

@@ -51,10 +51,13 @@ def open_run(directory: str | pathlib.Path) -> Trained:
         raise InputError(f"{directory} holds a population; name one of its members, such as {directory}/members/0")
     if "experiment" not in card:
         raise InputError(f"{directory}/card.json does not say what made it; give the run's command again")
+    try:
+        build = importlib.import_module(card["experiment"]).build
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{directory} was made by {card['experiment']}, which has no build here: {error}") from None
     config = read_config(root)
     with config.unlocked():
         config.devices = 1  # whatever it was trained on
-    build = importlib.import_module(card["experiment"]).build
     dataset = data.load(config.data.name, config.data.data_dir, config.data.num_validation, config.data.image_size)
     with workdir.locked(root):
         assembly = assemble(config, dataset, build)
@@ -77,13 +80,16 @@ def open_run(directory: str | pathlib.Path) -> Trained:
 
 
 def read_card(directory: pathlib.Path) -> dict[str, Any]:
-    """card.json of a finished run; InputError where there is none."""
+    """card.json of a finished run; InputError where there is none that can be read."""
     path = directory / "card.json"
     if not directory.is_dir():
         raise InputError(f"no run at {directory}: there is no such folder")
     if not path.exists():
         raise InputError(f"{directory} holds no finished run: it has no card.json")
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}") from None
 
 
 def read_config(directory: pathlib.Path) -> ml_collections.ConfigDict:

@@ -168,6 +168,9 @@ def temperature(log_posterior: np.ndarray, labels: np.ndarray) -> float:
         log_posterior: f64[N, C], of examples that are not those to be reported.
         labels: i[N].
 
+    Returns:
+        T in [0.01, 10000]; the least where every answer is right, for then no posterior is too sure.
+
     Reference: Guo et al. 2017, section 4.2; the posterior is tempered as a whole, prior included.
     """
 

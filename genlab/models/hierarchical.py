@@ -95,19 +95,15 @@ def top_down(
     modules = named(trunks=trunks, heads=heads, decoders=decoders, decoder=[decoder])
 
     def init_networks(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
-        def suggest(key: Key) -> tuple[PyTree, PyTree]:
-            params, stats, features = {}, {}, batch["x"]
-            for i, (trunk, head) in enumerate(zip(trunks, heads, strict=True)):
-                key_trunk, key_head = jax.random.split(jax.random.fold_in(key, i))
-                params[f"trunks_{i}"], stats[f"trunks_{i}"] = init(trunk, key_trunk, features)
-                features, _ = apply(trunk, params[f"trunks_{i}"], stats[f"trunks_{i}"], features)
-                params[f"heads_{i}"], stats[f"heads_{i}"] = init(head, key_head, features)
-            return params, stats
-
         key_suggest, key_rest = jax.random.split(key)
-        params, stats = suggest(key_suggest)
-        rest, rest_stats = init_modules(modules, key_rest, batch, latent_dims, prior, {})
-        return {**params, **rest}, {**stats, **rest_stats}
+        params, stats = init_modules(modules, key_rest, batch, latent_dims, prior, {})
+        features = batch["x"]
+        for i, (trunk, head) in enumerate(zip(trunks, heads, strict=True)):
+            key_trunk, key_head = jax.random.split(jax.random.fold_in(key_suggest, i))
+            params[f"trunks_{i}"], stats[f"trunks_{i}"] = init(trunk, key_trunk, features)
+            features, _ = apply(trunk, params[f"trunks_{i}"], stats[f"trunks_{i}"], features)
+            params[f"heads_{i}"], stats[f"heads_{i}"] = init(head, key_head, features)
+        return params, stats
 
     def suggestions(params: PyTree, stats: PyTree, x: Array, train: bool) -> tuple[list[Moments], PyTree]:
         found, features = [], x

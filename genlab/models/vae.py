@@ -1,9 +1,10 @@
-"""The variational autoencoder: a latent-variable model trained by a bound on its log-likelihood.
+"""The variational autoencoder with one stochastic layer: a latent-variable model and an encoder for its posterior.
 
     p(x, z) = p(z) p(x | decoder(z)),    q(z | x) = N(z; mean(x), sigma^2(x)), or planar flows of it,
     log p(x) >= E_q[log p(x | z)] - KL(q(z | x) || p(z)).
 
-One stochastic layer, any prior, any bound, and labels if they are given: p(x | y) = int p(x | z, y) p(z | y) dz.
+Any prior, and labels if they are given: p(x | y) = int p(x | z, y) p(z | y) dz. It is trained by any bound, see
+`genlab.models.latent.variational`.
 
 Reference: Kingma & Welling 2014, "Auto-Encoding Variational Bayes"; Rezende et al. 2014; Sohn et al. 2015 for labels.
 """
@@ -13,56 +14,16 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
-from genlab.algorithm import Algorithm, Array, Batch, Key, PyTree
+from genlab.algorithm import Array, Batch, Key, PyTree
 from genlab.bijections.planar import planar
 from genlab.losses.divergence import gaussian_kl
 from genlab.losses.elbo import reparameterize
 from genlab.losses.likelihood import gaussian_log_prob
-from genlab.models.latent import LatentModel, Objective, kl_warmup, variational
+from genlab.models.latent import LatentModel
 from genlab.models.likelihoods import Likelihood
-from genlab.models.objectives import evidence
-from genlab.models.priors import Prior, standard_normal
+from genlab.models.priors import Prior
 from genlab.networks.variables import apply, init
-
-__all__ = ["kl_warmup", "one_layer", "vae"]
-
-
-def vae(
-    encoder: nn.Module,
-    decoder: nn.Module,
-    likelihood: Likelihood,
-    tx: optax.GradientTransformation,
-    *,
-    latent_dim: int,
-    prior: Prior | None = None,
-    objective: Objective | None = None,
-    flows: bool = False,
-    labels: bool = False,
-    beta: Callable[[Array], Array] = lambda step: jnp.ones(()),
-    ema_decay: float = 0.0,
-    num_importance_samples: int = 500,
-    importance_chunk: int = 50,
-    generate_means: bool = True,
-) -> Algorithm:
-    """A VAE with one stochastic layer; by default the classic, with the divergence in closed form and one sample of z.
-
-    Args:
-        encoder, decoder, likelihood, latent_dim, prior, flows, labels: of the model, see `one_layer`.
-        tx, beta, ema_decay, num_importance_samples, importance_chunk, generate_means: see `variational`.
-        objective: the bound; `evidence()` by default.
-    """
-    return variational(
-        one_layer(encoder, decoder, likelihood, latent_dim, prior or standard_normal(), flows=flows, labels=labels),
-        objective or evidence(),
-        tx,
-        beta=beta,
-        ema_decay=ema_decay,
-        num_importance_samples=num_importance_samples,
-        importance_chunk=importance_chunk,
-        generate_means=generate_means,
-    )
 
 
 def one_layer(

@@ -94,7 +94,8 @@ def vq_vae(
         stats: dict[str, PyTree] = {}
         params["encoder"], stats["encoder"] = init(encoder, key_encoder, batch["x"])
         params["decoder"], stats["decoder"] = init(decoder, key_decoder, jnp.zeros((1, *grid, code_dim)))
-        # a count of 1 is below what keeps a code alive in any larger batch: the first step puts codes on its vectors
+        # codes that no vector chooses restart once their counts have decayed from 1 to the threshold: at the first step
+        # where a batch has many vectors a code
         counts, codes = jnp.ones(num_codes), jax.random.normal(key_codes, (num_codes, code_dim))
         memory = {"counts": counts}
         if by_average:

@@ -88,7 +88,8 @@ def test_images_are_walked_through_drawn_and_measured(latents, digits):
     negative_elbo = card["density"]["negative_elbo"]
     assert bound == pytest.approx(negative_elbo["value"], abs=6 * negative_elbo["standard_error"])
     assert diagnostics["active_units"]["of"] == 2
-    assert midpoints["classifier_accuracy"]["value"] > 0.5
+    assert block["classifier"]["classifier_accuracy"]["value"] > 0.5
+    assert set(block["euclidean_midpoints"]) == set(midpoints) and block["euclidean_midpoints"] != midpoints
     for path in ("linear", "spherical"):
         ratio = midpoints[f"{path}_midpoint_distance"]["value"] / midpoints["pixel_midpoint_distance"]["value"]
         assert midpoints[f"{path}_reduction"]["value"] == pytest.approx(1 - ratio)

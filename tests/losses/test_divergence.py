@@ -300,6 +300,33 @@ def test_decomposition_by_scipy():
     np.testing.assert_allclose(sum(actual.values()), own, rtol=1e-4)  # exact, whatever the estimator
 
 
+@pytest.mark.parametrize("part", ["mutual_information", "total_correlation", "dimension_kl"])
+def test_gradient_of_a_part_is_that_of_central_differences(part):
+    args, size = posteriors(num=4, dim=2), 50
+
+    def total(codes, mean, log_var):  # as above, in float64
+        table = stats.norm(mean[None], np.exp(log_var / 2)[None]).logpdf(codes[:, None])
+        weights = np.where(np.eye(4), 1 / size, (size - 1) / size / 3)
+        aggregate = np.log((weights * np.exp(table.sum(axis=2))).sum(axis=1))
+        marginals = np.log((weights[:, :, None] * np.exp(table)).sum(axis=1)).sum(axis=1)
+        parts = {
+            "mutual_information": np.diagonal(table.sum(axis=2)) - aggregate,
+            "total_correlation": aggregate - marginals,
+            "dimension_kl": marginals - stats.norm.logpdf(codes).sum(axis=1),
+        }
+        return parts[part].sum()
+
+    actual = total_gradient(lambda *a: decompose_kl(*a, size)[part], *(jnp.asarray(each, jnp.float32) for each in args))
+    for which, gradient in enumerate(actual):
+        for index in np.ndindex(gradient.shape):
+            values = []
+            for sign in (1, -1):
+                moved = [each.copy() for each in args]
+                moved[which][index] += sign * 1e-5
+                values.append(total(*moved))
+            np.testing.assert_allclose(gradient[index], (values[0] - values[1]) / 2e-5, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("equal", [False, True])
 def test_parts_of_a_gaussian_aggregate_are_those_of_its_covariance(equal):
     """Means ~ N(0, I) or (u, u), smoothed by s^2: TC is the information of one dimension about the other, the parts'

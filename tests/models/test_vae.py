@@ -9,16 +9,26 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from linear_gaussian import EVIDENCE, MU, POINTS, SHIFT, STRETCH, VARIANCE, M, W
 from scipy import special, stats
 from sklearn.datasets import load_digits
 
 from genlab.algorithm import new_player, new_state
 from genlab.models import likelihoods
-from genlab.models.vae import kl_warmup, vae
+from genlab.models.latent import kl_warmup, variational
+from genlab.models.objectives import evidence
+from genlab.models.priors import standard_normal
+from genlab.models.vae import one_layer
 from genlab.networks.convolutional import ConvDecoder, ConvEncoder
 from genlab.networks.dense import MLP, DenseDecoder, GaussianHead
 
 KEY = jax.random.key(0)
+
+
+def vae(encoder, decoder, likelihood, tx, *, latent_dim, **options):
+    """The classic: a standard normal prior, one sample of z, the divergence in closed form."""
+    model = one_layer(encoder, decoder, likelihood, latent_dim, standard_normal())
+    return variational(model, evidence(), tx, **options)
 
 
 def float64(tree):
@@ -36,16 +46,8 @@ def any_leaf_differs(a, b):
 # A linear VAE is probabilistic PCA (Tipping & Bishop 1999): p(x) = N(mu, W W' + s^2 I), and with orthogonal columns
 # of W the posterior of z is a diagonal Gaussian, N(M^-1 W' (x - mu), s^2 M^-1) with M = W' W + s^2 I.
 
-W = np.array([[1.2, 0.3], [-0.4, 0.9], [0.5, 0.0], [0.0, 0.6]])
-W[:, 1] -= W[:, 0] * (W[:, 0] @ W[:, 1]) / (W[:, 0] @ W[:, 0])
-MU = np.array([0.3, -1.0, 0.5, 2.0])
-VARIANCE = 0.3
-M = np.diag(W.T @ W) + VARIANCE
-POINTS = np.random.default_rng(0).normal(size=(3, 4)) * 1.5 + MU
-EVIDENCE = stats.multivariate_normal(MU, W @ W.T + VARIANCE * np.eye(4)).logpdf(POINTS)
 POSTERIOR_MEAN, POSTERIOR_VAR = (POINTS - MU) @ W / M, VARIANCE / M
 
-SHIFT, STRETCH = np.array([0.4, -0.3]), np.array([1.5, 0.7])  # of a worse encoder: of its mean and its variance
 GAP = 0.5 * np.sum(STRETCH - 1 - np.log(STRETCH) + SHIFT**2 / POSTERIOR_VAR)  # KL(q || posterior), the same for all x
 
 
