@@ -29,7 +29,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.image_size = 0  # side to which images are cropped and resized; 0: as stored
 
     config.optimizer = ml_collections.ConfigDict()
-    config.optimizer.name = "adam"  # "adam" | "adamw" | "sgd" | "rmsprop" | "nadam"
+    # "adam" | "adamw" | "sgd" | "rmsprop" | "nadam", for games "optimistic_sgd" | "optimistic_adam"
+    config.optimizer.name = "adam"
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "constant"  # "constant" | "cosine" | "linear" | "burda"
     config.optimizer.warmup_steps = 0
@@ -43,6 +44,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.evaluation.batch_size = 500
     config.evaluation.num_samples = 1_000  # generated into samples.npz
     config.evaluation.code_view = "pca"  # how codes are laid out in the plane: "pca" | "tsne"
+    # of images, in whose features distances of samples are taken: "none" | "classifier" of ours | file of FID's weights
+    config.evaluation.extractor = "none"
     config.evaluation.few_labels = ()  # (100, 1000): classifiers from so many labels, with and without pretraining
     config.evaluation.corruption = "none"  # of the images that are to be restored: "none" | "gaussian" | "masking"
     config.evaluation.corruption_level = 0.0  # standard deviation, or the probability that a pixel is set to zero

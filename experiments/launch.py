@@ -80,11 +80,14 @@ def launch_tool(module: str, tool: Callable[[list[str]], None], usage: str) -> N
 
     def run(arguments: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)
+        warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
         try:
             tool(arguments[1:])
         except InputError as error:
             fail(str(error), 2)
-        except CheckpointError as error:
+        except InterruptedRun as stop:
+            fail(f"{stop}; the same command resumes it", 128 + stop.signal)
+        except (CheckpointError, DivergedError) as error:
             fail(str(error), 1)
         except KeyboardInterrupt:
             fail("interrupted", 130)

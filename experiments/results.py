@@ -10,6 +10,7 @@ import jax
 import ml_collections
 
 from experiments.assembly import MODE_FILE, Assembly, Member
+from experiments.generation import measure_samples
 from experiments.launch import Launch
 from experiments.representation import as_trained, corruption_of, measure_codes
 from genlab import data
@@ -81,7 +82,7 @@ def leave_model(
     test = as_trained(config, dataset.test)
     codes, compression = measure_codes(member, state, dataset, key_codes)
     card = heading(launch, config, dataset, state, records) | {
-        "generation": cards.generation_block(samples, dataset.train, dataset.test, data.prepare),
+        "generation": measure_samples(config, samples, dataset),
         "representation": codes,
         "density": cards.density_block(
             algorithm, state, test, data.prepare, key_density, size,

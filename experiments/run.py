@@ -16,8 +16,9 @@ import numpy as np
 from absl import logging
 
 from experiments import results
-from experiments.assembly import Assembly, Build, assemble, run_keys
+from experiments.assembly import Assembly, Build, Member, assemble, run_keys
 from experiments.checks import check
+from experiments.generation import check_extractor
 from experiments.launch import Launch
 from experiments.representation import as_trained, check_evaluation
 from genlab import data
@@ -29,10 +30,18 @@ from genlab.training import checkpoint, devices, display, interruption, loop, pr
 FREE = ("classifier", "devices", "evaluation", "population_mode", "steps_per_call")
 
 
-def run(launch: Launch, build: Build) -> None:
+Diagnose = Callable[[Member, State], dict[str, float]]
+
+
+def run(launch: Launch, build: Build, diagnose: Callable[[data.Dataset], Diagnose] | None = None) -> None:
     """Trains what `build(config, dataset)` makes, or resumes it, then evaluates it and writes card and report.
 
     With config.population many are trained at once. A finished run in the workdir is only evaluated again.
+
+    Args:
+        launch: what the command line asked for.
+        build: (config, dataset) -> Algorithm.
+        diagnose: dataset -> (member, state) -> more numbers that are logged at every validation; None for none.
 
     Raises:
         InputError: for a config that cannot be run.
@@ -50,11 +59,12 @@ def run(launch: Launch, build: Build) -> None:
         image_size=config.data.image_size,
     )
     check_evaluation(config, dataset)
+    check_extractor(config, dataset)
     assembly = assemble(config, dataset, build)
     try:
         with contextlib.ExitStack() as held:
             processes.on_main(lambda: enter(launch, held))  # where process 0 cannot, all end at once
-            final = train(launch, assembly, dataset)
+            final = train(launch, assembly, dataset, diagnose(dataset) if diagnose else None)
             failures = loop.failures(final)
             states = assembly.states(final)
             processes.on_main(lambda: results.leave(launch, assembly, dataset, states, failures))
@@ -81,7 +91,7 @@ def enable_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-def train(launch: Launch, assembly: Assembly, dataset: data.Dataset) -> loop.Progress:
+def train(launch: Launch, assembly: Assembly, dataset: data.Dataset, diagnose: Diagnose | None = None) -> loop.Progress:
     """The run's progress after its last step, from wherever its newest good checkpoint left it."""
     config, directory, main = launch.config, launch.workdir, processes.is_main()
     now = assembly.start()
@@ -97,7 +107,7 @@ def train(launch: Launch, assembly: Assembly, dataset: data.Dataset) -> loop.Pro
                       flush=True)  # fmt: skip
             if step >= config.num_steps:
                 return now
-        log, actions = observers(launch, assembly, dataset, restored[0] if restored else 0, cleanup)
+        log, actions = observers(launch, assembly, dataset, restored[0] if restored else 0, cleanup, diagnose)
         steps = assembly.compile_steps(directory, now)
         with interruption.deferred_signals() as received:
             now = loop.fit(
@@ -121,7 +131,12 @@ def train(launch: Launch, assembly: Assembly, dataset: data.Dataset) -> loop.Pro
 
 
 def observers(
-    launch: Launch, assembly: Assembly, dataset: data.Dataset, first_step: int, cleanup: contextlib.ExitStack
+    launch: Launch,
+    assembly: Assembly,
+    dataset: data.Dataset,
+    first_step: int,
+    cleanup: contextlib.ExitStack,
+    diagnose: Diagnose | None = None,
 ) -> tuple[Callable[[int, dict[str, np.ndarray]], None], list[loop.Action]]:
     """(log, actions): the log of training, and validation and pictures at their periods. The main process writes them.
 
@@ -155,8 +170,9 @@ def observers(
         rows: dict[str, list[float]] = {}
         for member, state in zip(members, states, strict=True):
             terms = evaluate((member.hparams, state), validation, run_keys(member.config.seed)[2])
-            for name, values in terms.items():
-                rows.setdefault(name, []).append(mean_and_error(values)[0])
+            numbers = {name: mean_and_error(values)[0] for name, values in terms.items()}
+            for name, number in (numbers | (diagnose(member, state) if diagnose else {})).items():
+                rows.setdefault(name, []).append(number)
         write(step, "validation", {
             name: finite_or_none(np.array(row if is_population else row[0])) for name, row in rows.items()
         })  # fmt: skip

@@ -10,9 +10,21 @@ from genlab.data import lazy
 from genlab.errors import InputError
 
 Array = jax.Array
-Split = Mapping[str, Any]  # "x": uint8[N, H, W, C], f32[N, 2] or f32[N, T, C]; "label": i32[N] where known; numpy-like
+Split = Mapping[str, Any]  # "x": uint8[N, H, W, C], f32[N, D] or f32[N, T, C]; "label": i32[N] where known; numpy-like
 
 _IN_MEMORY_BYTES = 1 << 30  # a larger column is not copied into a new order but read through one
+
+
+class Modes(NamedTuple):
+    """Equally likely isotropic Gaussians.
+
+    Attributes:
+        means: f64[K, D].
+        sigma: the standard deviation of each along every axis.
+    """
+
+    means: np.ndarray
+    sigma: float
 
 
 class Dataset(NamedTuple):
@@ -22,7 +34,8 @@ class Dataset(NamedTuple):
         name: as it was asked for.
         train, validation, test: splits; validation may have no examples.
         num_classes: how many values the labels take; 0 if there are none.
-        log_density: f32[N, 2] -> f32[N], the exact log-density in nats; points only, else None.
+        log_density: f32[N, D] -> f32[N], the exact log-density in nats; points only, else None.
+        modes: of which the data are an equal mixture, where they are one.
     """
 
     name: str
@@ -31,6 +44,7 @@ class Dataset(NamedTuple):
     test: Split
     num_classes: int
     log_density: Callable[[Array], Array] | None
+    modes: Modes | None = None
 
 
 def fixed_permutation(num_examples: int) -> np.ndarray:

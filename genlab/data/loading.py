@@ -2,7 +2,7 @@
 
 import difflib
 
-from genlab.data import catalogue, embedded, series, synthetic
+from genlab.data import catalogue, embedded, series, stacked, synthetic
 from genlab.data.dataset import Dataset
 from genlab.errors import InputError
 
@@ -11,16 +11,19 @@ def load(name: str, data_dir: str = "", num_validation: int = 500, image_size: i
     """A data set by name, split by a fixed permutation that does not depend on the run's seed.
 
     Args:
-        name: "mnist_5k" or "digits" (real images that need no download), "ring", "grid", "moons", "pinwheel" or
-            "spirals" (points of known density), "waves" (time series), or an image set of the TensorFlow Datasets
-            catalogue, as "mnist", "emnist/balanced" or "cifar10:3.0.2", prepared in `data_dir` beforehand.
+        name: "mnist_5k" or "digits" (real images that need no download), "gaussian" (points on the line of known
+            density), "ring", "grid", "moons", "pinwheel" or "spirals" (in the plane), "waves" (time series),
+            "stacked_mnist_5k" (three digits of mnist_5k as one colour image) or, of the catalogue's mnist,
+            "stacked_mnist"; or an image set of the TensorFlow Datasets catalogue, as "mnist", "emnist/balanced" or
+            "cifar10:3.0.2", prepared in `data_dir` beforehand.
         data_dir: for catalogue sets; "" is $TFDS_DATA_DIR or ~/tensorflow_datasets.
-        num_validation: how many examples to hold out of train; of a synthetic set, how many more to draw.
+        num_validation: how many examples to hold out of train; of a synthetic set, how many more to draw; of a stacked
+            set, how many digits to hold out, of which as many triples are drawn.
         image_size: side in pixels to which images are cropped and resized; 0: as stored.
 
     Returns:
-        The Dataset: images uint8[N, H, W, C], points f32[N, 2] or series f32[N, T, C]; labels i32[N]. A set that
-        decodes to more than 4 GiB has columns that are read when indexed.
+        The Dataset: images uint8[N, H, W, C], points f32[N, D] or series f32[N, T, C]; labels i32[N]. A set that
+        decodes to more than 4 GiB, or is stacked, has columns that are read when indexed.
 
     Raises:
         InputError: an unknown or unprepared set, or sizes that it cannot have.
@@ -31,15 +34,21 @@ def load(name: str, data_dir: str = "", num_validation: int = 500, image_size: i
         return embedded.load(name, num_validation, image_size)
     if name in synthetic.SETS:
         if image_size:
-            raise InputError(f"'{name}' holds points in the plane; data.image_size must be 0")
+            raise InputError(f"'{name}' holds points; data.image_size must be 0")
         return synthetic.load(name, num_validation)
     if name in series.SETS:
         if image_size:
             raise InputError(f"'{name}' holds time series; data.image_size must be 0")
         return series.load(name, num_validation)
+    if name in stacked.SETS:
+        digits, num_train = stacked.SETS[name]
+        try:
+            return stacked.stack(name, load(digits, data_dir, num_validation, image_size), num_train)
+        except InputError as error:
+            raise InputError(f"'{name}' is made of '{digits}': {error}") from error
     directory = catalogue.find(name, data_dir)
     if directory is None:
-        own = [*embedded.SETS, *synthetic.SETS, *series.SETS]
+        own = [*embedded.SETS, *synthetic.SETS, *series.SETS, *stacked.SETS]
         nearest = difflib.get_close_matches(name, own, n=1, cutoff=0.8)
         root = catalogue.root_directory(data_dir)
         raise InputError(

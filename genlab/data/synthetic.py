@@ -1,7 +1,7 @@
-"""Points in the plane whose density is known exactly, so that a model's can be compared with it.
+"""Points on the line and in the plane whose density is known exactly, so that a model's can be compared with it.
 
-Every set is a mixture of equally likely modes or arms, whose number is the label. The points are drawn once, from a
-stream fixed by the set's name and split.
+Every set is a mixture of equally likely modes or arms, whose number is the label; one mode alone has none. The points
+are drawn once, from a stream fixed by the set's name and split.
 """
 
 import zlib
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genlab.data.dataset import Dataset
+from genlab.data.dataset import Dataset, Modes
 from genlab.errors import InputError
 
 Array = jax.Array
@@ -21,17 +21,19 @@ NUM_TRAIN, NUM_TEST = 100_000, 10_000
 
 
 class Density(NamedTuple):
-    """A density on the plane.
+    """A density on R^D.
 
     Attributes:
-        num_classes: how many modes or arms it mixes.
-        sample: (rng, labels i64[N]) -> f64[N, 2], one point of each mode asked for.
-        log_density: f32[N, 2] -> f32[N], nats.
+        num_parts: how many modes or arms it mixes.
+        sample: (rng, labels i64[N]) -> f64[N, D], one point of each part asked for.
+        log_density: f32[N, D] -> f32[N], nats.
+        modes: where the parts are equal isotropic Gaussians.
     """
 
-    num_classes: int
+    num_parts: int
     sample: Callable[[np.random.Generator, np.ndarray], np.ndarray]
     log_density: Callable[[Array], Array]
+    modes: Modes | None = None
 
 
 def load(name: str, num_validation: int) -> Dataset:
@@ -43,24 +45,26 @@ def load(name: str, num_validation: int) -> Dataset:
     if num_validation < 0:
         raise InputError(f"data.num_validation is {num_validation}; it must be at least 0")
     density = SETS[name]()
+    num_classes = density.num_parts if density.num_parts > 1 else 0
 
     def draw(split: int, num_examples: int):
         rng = np.random.Generator(np.random.Philox(key=[zlib.crc32(name.encode()), split]))
-        labels = rng.integers(density.num_classes, size=num_examples)
-        return {"x": density.sample(rng, labels).astype(np.float32), "label": labels.astype(np.int32)}
+        labels = rng.integers(density.num_parts, size=num_examples)
+        points = {"x": density.sample(rng, labels).astype(np.float32)}
+        return points | ({"label": labels.astype(np.int32)} if num_classes else {})
 
     train, validation, test = draw(0, NUM_TRAIN), draw(1, num_validation), draw(2, NUM_TEST)
-    return Dataset(name, train, validation, test, density.num_classes, density.log_density)
+    return Dataset(name, train, validation, test, num_classes, density.log_density, density.modes)
 
 
 def _gaussians(means: np.ndarray, sigma: float) -> Density:
-    """Equal isotropic Gaussians at means f64[K, 2]."""
+    """Equal isotropic Gaussians at means f64[K, D]."""
 
     def sample(rng, labels):
-        return means[labels] + sigma * rng.standard_normal((len(labels), 2))
+        return means[labels] + sigma * rng.standard_normal((len(labels), means.shape[1]))
 
     log_weights = np.full(len(means), -np.log(len(means)))
-    return Density(len(means), sample, _convolved(means, log_weights, sigma))
+    return Density(len(means), sample, _convolved(means, log_weights, sigma), Modes(means, sigma))
 
 
 def _curves(curve: Callable[[np.ndarray], np.ndarray], num_arms: int, sigma: float, num_panels: int) -> Density:
@@ -93,7 +97,7 @@ def _convolved(centres: np.ndarray, log_weights: np.ndarray, sigma: float) -> Ca
     def one(point):
         squares = jnp.sum(jnp.square(point - jnp.asarray(centres, jnp.float32)), axis=-1)  # [K]
         exponents = jnp.asarray(log_weights, jnp.float32) - squares / (2 * sigma**2)
-        return jax.nn.logsumexp(exponents) - float(np.log(2 * np.pi * sigma**2))
+        return jax.nn.logsumexp(exponents) - float(centres.shape[1] / 2 * np.log(2 * np.pi * sigma**2))
 
     return lambda x: jax.lax.map(one, x, batch_size=1024)
 
@@ -167,10 +171,16 @@ def _pinwheel() -> Density:
     return Density(num_arms, sample, log_density)
 
 
+def _gaussian() -> Density:
+    """One Gaussian on the line, of mean 3 and sigma 0.5: neither where a generator starts nor as wide as N(0, 1)."""
+    return _gaussians(np.array([[1.0]]), sigma=0.5)
+
+
 SETS: dict[str, Callable[[], Density]] = {
     "ring": _ring,
     "grid": _grid,
     "moons": _moons,
     "pinwheel": _pinwheel,
     "spirals": _spirals,
+    "gaussian": _gaussian,
 }

@@ -105,7 +105,7 @@ def draw_final(
         prepare: raw batch -> batch.
         key: fixed, so that the figures of two runs show the same noise.
         generated: samples [N, ...], or None.
-        log_density: of the data where it is known; 2-D only.
+        log_density: of the data where it is known; points only.
         corrupt: (key, x) -> x~, of prepared images, where the model is to restore them.
         compression: what was measured of the codes.
         code_view: how codes of more than two numbers are laid out in the plane: "pca" | "tsne".
@@ -124,8 +124,12 @@ def draw_final(
         files.save(samples.samples(generated[: COLUMNS * COLUMNS], COLUMNS), directory / "samples.png")
     if generated is not None and np.ndim(test["x"]) == 2:
         data, drawn = np.asarray(shown["x"]), generated[:SCATTER_EXAMPLES]
-        limits = plane_limits(data)
-        if log_density is None:
+        limits = plane_limits(data) if data.shape[1] > 1 else None
+        if limits is None:
+            pad = 0.15 * float(np.ptp(data))
+            reach = float(data.min()) - pad, float(data.max()) + pad
+            figure = points.line_densities({"data": data, "samples": drawn}, log_density, reach)
+        elif log_density is None:
             figure = points.point_clouds({"data": data, "samples": drawn}, limits)
         else:
             truth = np.exp(np.asarray(log_density(points.plane(limits, PLANE_SIDE))))

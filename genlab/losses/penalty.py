@@ -5,9 +5,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from genlab.losses.event import check_same_shape, sum_event
+from genlab.losses.event import check_same_shape, flat, sum_event
 
 Array = jax.Array
+Key = jax.Array  # a typed PRNG key
 
 ROWS_AT_ONCE = 32  # of the Jacobian, for all examples together; bounds memory
 
@@ -55,3 +56,62 @@ def sigmoid_layer_contractive_penalty(codes: Array, kernel: Array) -> Array:
     squared_norms = jnp.sum(jnp.square(kernel), axis=0)
     check_same_shape(one_code=codes[0], kernels=squared_norms)
     return jnp.square(codes * (1.0 - codes)) @ squared_norms
+
+
+def gradient_penalty(
+    critic: Callable[[Array], Array], real: Array, fake: Array, key: Key, target: float | Array = 1.0
+) -> Array:
+    """(|grad critic(x_hat)|_2 - target)^2, at a random point x_hat between every real example and a fake one.
+
+    x_hat = epsilon real + (1 - epsilon) fake, with one uniform epsilon for every example, whatever its shape. The
+    penalty is two-sided, and unweighted: the paper multiplies it by 10. Where the gradient is exactly zero its norm has
+    no derivative; there it is taken to be zero, and the penalty is target^2.
+
+    Differentiable in what the critic closes over, in reverse mode.
+
+    Args:
+        critic: f32[B, ...] -> f32[B]; the value of one example may not depend on another (no batch statistics).
+        real, fake: f32[B, ...], of equal shape.
+        key: of the epsilons.
+        target: norm of the gradient; 0 gives `r1_penalty` at x_hat.
+
+    Returns:
+        f32[B]. The norm is that of the gradient over the whole event.
+
+    Reference: Gulrajani et al. 2017, "Improved training of Wasserstein GANs", equation 3 and algorithm 1.
+    """
+    check_same_shape(real=real, fake=fake)
+    epsilon = jax.random.uniform(key, (real.shape[0], 1), real.dtype)
+    x_hat = (epsilon * flat(real) + (1.0 - epsilon) * flat(fake)).reshape(real.shape)
+    squared_norm = sum_event(jnp.square(_input_gradient(critic, x_hat)))
+    # sqrt has an infinite derivative at 0, and infinity times 0 is NaN: there it is given something else to work on
+    is_positive = squared_norm > 0.0
+    norm = jnp.where(is_positive, jnp.sqrt(jnp.where(is_positive, squared_norm, 1.0)), 0.0)
+    return jnp.square(norm - target)
+
+
+def r1_penalty(critic: Callable[[Array], Array], real: Array) -> Array:
+    """The critic's squared slope at real examples, |grad critic(real)|_2^2.
+
+    Unweighted, and without the 1/2: the paper puts gamma / 2 before its mean.
+    Differentiable in what the critic closes over, in reverse mode.
+
+    Args:
+        critic: f32[B, ...] -> f32[B], logits; the value of one example may not depend on another.
+        real: f32[B, ...].
+
+    Returns:
+        f32[B], summed over the event.
+
+    Reference: Mescheder et al. 2018, "Which training methods for GANs do actually converge?", equation 9.
+    """
+    return sum_event(jnp.square(_input_gradient(critic, real)))
+
+
+def _input_gradient(critic: Callable[[Array], Array], x: Array) -> Array:
+    """The gradient of each value in its own example, [B, ...], as that of their sum."""
+    values, pull_back = jax.vjp(critic, x)
+    if values.shape != x.shape[:1]:
+        raise ValueError(f"critic must give one value for each of {x.shape[0]} examples; got shape {values.shape}")
+    (gradient,) = pull_back(jnp.ones_like(values))
+    return gradient

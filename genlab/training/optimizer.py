@@ -48,28 +48,33 @@ def make_optimizer(
     b2: float = 0.999,
     eps: float = 1e-8,
     weight_decay: float = 0.0,
+    eps_root: float = 0.0,
 ) -> optax.GradientTransformation:
     """An optimizer with its schedule and, before it, clipping by the global norm.
 
     Args:
-        name: "adam", "adamw", "nadam", "rmsprop" or "sgd" (b1 is then the momentum).
+        name: "adam", "adamw", "nadam", "rmsprop" or "sgd" (b1 is then the momentum); for games "optimistic_adam" and
+            "optimistic_sgd", which follow twice the gradient less the last one (Daskalakis et al. 2018).
         learning_rate: the peak of the schedule.
         num_steps: of the run.
         schedule, warmup_steps: see `learning_rate_schedule`.
         clip_norm: global norm above which gradients are scaled down; 0 for no clipping.
         b1, b2, eps: moment decay rates and the denominator's constant, as Adam names them.
         weight_decay: of adamw.
+        eps_root: of adam, added under the square root, for steps that are themselves differentiated.
 
     Raises:
         InputError: on an unknown name.
     """
     rate = learning_rate_schedule(schedule, learning_rate, num_steps, warmup_steps)
     optimizers = {
-        "adam": lambda: optax.adam(rate, b1=b1, b2=b2, eps=eps),
+        "adam": lambda: optax.adam(rate, b1=b1, b2=b2, eps=eps, eps_root=eps_root),
         "adamw": lambda: optax.adamw(rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay),
         "nadam": lambda: optax.nadam(rate, b1=b1, b2=b2, eps=eps),
         "rmsprop": lambda: optax.rmsprop(rate, decay=b2, eps=eps),
         "sgd": lambda: optax.sgd(rate, momentum=b1 or None),
+        "optimistic_adam": lambda: optax.optimistic_adam_v2(rate, b1=b1, b2=b2, eps=eps),
+        "optimistic_sgd": lambda: optax.optimistic_gradient_descent(rate),
     }
     if name not in optimizers:
         raise InputError(f"unknown optimizer.name {name!r}; known: {', '.join(sorted(optimizers))}")

@@ -35,7 +35,7 @@ def masses(name, log_density):
     return np.exp(log_p) * side**2, log_p
 
 
-@pytest.mark.parametrize("name", synthetic.SETS)
+@pytest.mark.parametrize("name", WINDOWS)
 def test_density_integrates_to_one_and_is_that_of_the_points(name):
     dataset = data.load(name)
     assert dataset.log_density is not None
@@ -67,7 +67,9 @@ def test_mixtures_agree_with_scipy(name, sigma):
         "ring": np.array([[np.cos(k * np.pi / 4), np.sin(k * np.pi / 4)] for k in range(8)]),
         "grid": np.array([[i, j] for i in (-4, -2, 0, 2, 4) for j in (-4, -2, 0, 2, 4)]),
     }[name]
-    assert dataset.num_classes == len(means) and dataset.log_density is not None
+    assert dataset.num_classes == len(means) and dataset.log_density is not None and dataset.modes is not None
+    np.testing.assert_allclose(dataset.modes.means, means, atol=1e-12)
+    assert dataset.modes.sigma == sigma
     x = dataset.test["x"][:200].astype(np.float64)
     densities = [scipy.stats.multivariate_normal(mean, sigma**2 * np.eye(2)).pdf(x) for mean in means]
     np.testing.assert_allclose(
@@ -78,6 +80,16 @@ def test_mixtures_agree_with_scipy(name, sigma):
     assert np.mean(distance < 3 * sigma) == pytest.approx(0.98889, abs=5 * 0.00033)
     frequency = np.bincount(dataset.train["label"]) / 100_000
     np.testing.assert_allclose(frequency, 1 / len(means), atol=5 * np.sqrt(1 / len(means) / 100_000))
+
+
+def test_the_gaussian_of_the_line_agrees_with_scipy():
+    dataset = data.load("gaussian")
+    assert dataset.log_density is not None and dataset.modes is not None
+    x = np.linspace(-1, 7, 50, dtype=np.float32)[:, None]
+    expected = scipy.stats.norm(3, 0.5).logpdf(x[:, 0])
+    np.testing.assert_allclose(dataset.log_density(jnp.asarray(x)), expected, rtol=1e-6, atol=1e-5)
+    assert scipy.stats.kstest(dataset.train["x"][:, 0], scipy.stats.norm(3, 0.5).cdf).pvalue > 1e-3
+    assert dataset.modes.means.tolist() == [[3.0]] and dataset.modes.sigma == 0.5
 
 
 @pytest.mark.parametrize("name", ["moons", "spirals"])
@@ -109,14 +121,23 @@ def test_curves_agree_with_adaptive_quadrature(name):
 @pytest.mark.parametrize("name", synthetic.SETS)
 def test_splits_are_fixed_and_differ(name):
     dataset, again = data.load(name, num_validation=100), data.load(name, num_validation=0)
-    assert dataset.train["x"].shape == (100_000, 2) and dataset.train["x"].dtype == np.float32
-    assert dataset.validation["x"].shape == (100, 2) and again.validation["x"].shape == (0, 2)
-    assert dataset.test["label"].shape == (10_000,) and dataset.test["label"].dtype == np.int32
+    dim = 1 if name == "gaussian" else 2
+    assert dataset.train["x"].shape == (100_000, dim) and dataset.train["x"].dtype == np.float32
+    assert dataset.validation["x"].shape == (100, dim) and again.validation["x"].shape == (0, dim)
     np.testing.assert_array_equal(dataset.test["x"], again.test["x"])
     every = np.concatenate([split["x"] for split in (dataset.train, dataset.validation, dataset.test)])
-    # float32 points may collide by rounding, but a shared stream would repeat thousands
-    assert len(np.unique(every, axis=0)) > len(every) - 200
+    # float32 points may collide by rounding, on the line more often, but a shared stream would repeat all of a split
+    assert len(np.unique(every, axis=0)) > len(every) - (200 if dim == 2 else 4_000)
+    if name == "gaussian":  # a single mode
+        assert dataset.num_classes == 0 and "label" not in dataset.test
+        return
+    assert dataset.test["label"].shape == (10_000,) and dataset.test["label"].dtype == np.int32
     assert set(np.unique(dataset.test["label"])) == set(range(dataset.num_classes))
+
+
+def test_only_mixtures_of_gaussians_have_modes():
+    known = {name for name in synthetic.SETS if data.load(name, num_validation=0).modes is not None}
+    assert known == {"gaussian", "ring", "grid"}
 
 
 def test_impossible_requests_are_refused():

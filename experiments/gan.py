@@ -1,0 +1,198 @@
+"""Generative adversarial networks: python -m experiments.gan --config=configs/gan.py[:variant]."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from flax import linen as nn
+
+from experiments.assembly import Member, run_keys
+from experiments.checks import choose, field
+from experiments.gan_checks import check_model
+from experiments.launch import Launch, launch
+from experiments.observation import dtype_of
+from experiments.run import Diagnose, run
+from genlab import data
+from genlab.algorithm import Algorithm, State
+from genlab.evaluation.duality import make_duality_gap
+from genlab.losses import adversarial
+from genlab.models.adversarial import is_off
+from genlab.models.games import bilinear
+from genlab.models.gan import AdversarialLoss, Regulariser, Replay, gan
+from genlab.networks.conditional import WithLabels
+from genlab.networks.discriminators import DCGANTrunk, DenseTrunk, Discriminator, MaxoutTrunk, Quadratic
+from genlab.networks.generators import DCGANGenerator, DenseGenerator
+from genlab.networks.resnet import ResNetGenerator, ResNetTrunk
+from genlab.training import processes, writers
+from genlab.training.optimizer import make_optimizer
+
+# what is drawn of each player, by what it is, and of which names in the log
+PORTRAITS = {
+    "bilinear": {"the players": ("x", "y"), "their average": ("average_x", "average_y")},
+    "affine": {"the players": ("gen_mean", "disc_slope")},
+}
+MAX_VALUED = 2_000  # validation examples that the value of the game is measured on
+
+
+def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm:
+    """The algorithm that a config describes, for examples like the dataset's."""
+    field(config, "model.disc_learning_rate")  # or the config is of another family
+    check_model(config, dataset)
+    model, images = config.model, dataset.train["x"].ndim == 4
+    gen_tx, disc_tx = optimizers(config)
+    if model.network == "bilinear":
+        return bilinear(gen_tx, disc_tx, dynamics=model.dynamics, ema_decay=config.ema_decay)
+    conditional = model.conditioning != "none"
+    generator, trunk = networks(config, dataset)
+    discriminator = Discriminator(
+        trunk, model.conditioning, dataset.num_classes, model.minibatch_kernels, model.minibatch_kernel_dim,
+        model.stddev_group, dtype_of(config),
+    )  # fmt: skip
+    return gan(
+        WithLabels(generator, dataset.num_classes) if conditional else generator,
+        discriminator,
+        make_loss(config),
+        gen_tx,
+        disc_tx,
+        latent_dim=model.latent_dim,
+        noise=model.noise,
+        conditional=conditional,
+        images=images,
+        regulariser=Regulariser(model.penalty, model.penalty_weight, model.spectral_norm, model.clip_weights),
+        replay_buffer=Replay(model.replay_capacity, model.replay_share),
+        packing=model.packing,
+        augment=tuple(model.augment),
+        dynamics=model.dynamics,
+        disc_steps=model.disc_steps,
+        gen_steps=model.gen_steps,
+        unroll_steps=model.unroll_steps,
+        ema_decay=config.ema_decay,
+    )
+
+
+def optimizers(
+    config: ml_collections.ConfigDict,
+) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
+    """(of the generator, of the discriminator)."""
+    model, optimizer = config.model, dict(config.optimizer)
+    disc_rate = optimizer["learning_rate"] if is_off(model.disc_learning_rate) else model.disc_learning_rate
+    # where steps are unrolled they are differentiated, and the square root of Adam has no slope at zero
+    of_disc: dict[str, Any] = optimizer | {"learning_rate": disc_rate, "eps_root": 1e-16 if model.unroll_steps else 0.0}
+    return (
+        make_optimizer(num_steps=config.num_steps * model.gen_steps, **optimizer),
+        make_optimizer(num_steps=config.num_steps * model.disc_steps, **of_disc),
+    )
+
+
+def networks(config: ml_collections.ConfigDict, dataset: data.Dataset) -> tuple[nn.Module, nn.Module]:
+    """(generator, trunk of the discriminator)."""
+    model, shape, dtype = config.model, dataset.train["x"].shape[1:], dtype_of(config)
+    images, coarsest_first = len(shape) == 3, tuple(model.channels)[::-1]
+    hidden, disc_hidden, channels = tuple(model.hidden), tuple(model.disc_hidden), tuple(model.channels)
+    dense = lambda: DenseGenerator(hidden, shape, batch_norm=model.gen_batch_norm, squash=images, dtype=dtype)
+    known = {
+        "dcgan": lambda: (
+            DCGANGenerator(coarsest_first, shape, model.gen_batch_norm, dtype),
+            DCGANTrunk(channels, model.disc_norm, dtype),
+        ),
+        "resnet": lambda: (
+            ResNetGenerator(coarsest_first, shape, model.gen_batch_norm, dtype),
+            ResNetTrunk(channels, model.disc_norm, dtype),
+        ),
+        "dense": lambda: (dense(), DenseTrunk(disc_hidden, model.disc_norm, dtype=dtype)),
+        "maxout": lambda: (dense(), MaxoutTrunk(disc_hidden, model.maxout_pieces, dtype)),
+        "affine": lambda: (DenseGenerator((), shape, squash=images, kernel_init=nn.initializers.ones), Quadratic()),
+    }
+    return choose("model.network", model.network, known)()
+
+
+def make_loss(config: ml_collections.ConfigDict) -> AdversarialLoss:
+    """What the players minimise."""
+    smoothing = config.model.label_smoothing
+    smoothed = lambda loss: functools.partial(loss, label_smoothing=smoothing)
+    alone = lambda loss: lambda fake_logits, real_logits: loss(fake_logits)
+    known: dict[str, Callable[[], AdversarialLoss]] = {
+        "minimax": lambda: AdversarialLoss(
+            smoothed(adversarial.minimax_discriminator_loss), alone(adversarial.minimax_generator_loss)
+        ),
+        "non_saturating": lambda: AdversarialLoss(
+            smoothed(adversarial.non_saturating_discriminator_loss), alone(adversarial.non_saturating_generator_loss)
+        ),
+        "least_squares": lambda: AdversarialLoss(
+            smoothed(adversarial.least_squares_discriminator_loss), alone(adversarial.least_squares_generator_loss)
+        ),
+        "hinge": lambda: AdversarialLoss(
+            adversarial.hinge_discriminator_loss, alone(adversarial.hinge_generator_loss)
+        ),
+        "wasserstein": lambda: AdversarialLoss(
+            adversarial.wasserstein_discriminator_loss, alone(adversarial.wasserstein_generator_loss)
+        ),
+        "relativistic": lambda: AdversarialLoss(
+            adversarial.relativistic_discriminator_loss, adversarial.relativistic_generator_loss, True
+        ),
+        "relativistic_average": lambda: AdversarialLoss(
+            adversarial.relativistic_average_discriminator_loss, adversarial.relativistic_average_generator_loss, True
+        ),
+    }  # fmt: skip
+    return choose("model.loss", config.model.loss, known)()
+
+
+def nash_diagnostic(dataset: data.Dataset) -> Diagnose:
+    """(member, state) -> an estimate of the duality gap, on validation examples; nothing where it is not asked for."""
+    compiled: dict[str, Any] = {}
+    read = lambda split, rows: data.prepare({name: jnp.asarray(column[rows]) for name, column in split.items()})
+
+    def diagnose(member: Member, state: State) -> dict[str, float]:
+        config, num_steps = member.config, member.config.evaluation.duality_gap_steps
+        size = config.batch_size // config.model.disc_steps
+        if not num_steps or len(dataset.validation["x"]) < size:
+            return {}
+        key = str(sorted(member.hparams.items()))  # members that differ in their seeds share a program
+        if key not in compiled:
+            alone = config.copy_and_resolve_references()
+            alone.model.update(dynamics="simultaneous", disc_steps=1, gen_steps=1, unroll_steps=0)
+            compiled[key] = jax.jit(make_duality_gap(build(alone, dataset), num_steps))
+        rows = np.concatenate([data.batch_indices(0, i, size, len(dataset.train["x"])) for i in range(num_steps)])
+        batches = read(dataset.train, rows)
+        batches = {name: x.reshape(num_steps, size, *x.shape[1:]) for name, x in batches.items()}  # [K, B, ...]
+        num = min(len(dataset.validation["x"]), MAX_VALUED) // size * size
+        gap = compiled[key](state, batches, read(dataset.validation, np.arange(num)), run_keys(config.seed)[2])
+        return {name: float(value) for name, value in gap.items()}
+
+    return diagnose
+
+
+def draw_phase_portrait(arguments: Launch) -> None:
+    """figures/phase_portrait.png, and the report again, of a game in which each player can be told by a number."""
+    from genlab.evaluation.report import write_report
+    from genlab.plots import files, phase
+
+    config, directory = arguments.config, arguments.workdir
+    pairs = PORTRAITS.get(config.model.network, {})
+    records = [record for record in writers.read_jsonl(directory / "metrics.jsonl") if record["split"] == "train"]
+    paths = {
+        name: np.array([[record[number] for number in pair] for record in records])
+        for name, pair in pairs.items() if records and all(number in records[0] for number in pair)
+    }  # fmt: skip
+    if paths:
+        modes = data.load(config.data.name, num_validation=0).modes
+        at_rest = 0.0 if config.model.network == "bilinear" or modes is None else float(modes.means[0, 0])
+        figure = phase.phase_portrait(paths, next(iter(pairs.values())), (at_rest, 0.0))
+        files.save(figure, directory / "figures" / "phase_portrait.png")
+        write_report(directory, arguments.command)
+
+
+def main(arguments: Launch) -> None:
+    """Trains, evaluates and reports."""
+    run(arguments, build, nash_diagnostic)
+    if processes.is_main() and arguments.config.population is None:
+        draw_phase_portrait(arguments)
+
+
+if __name__ == "__main__":
+    launch("experiments.gan", main)

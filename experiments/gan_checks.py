@@ -1,0 +1,70 @@
+"""Which fields of a GAN's config go together, said in one line where they do not."""
+
+import ml_collections
+
+from experiments.checks import at_least, choose, field, known
+from genlab import data
+from genlab.errors import InputError
+from genlab.models.adversarial import DYNAMICS, is_off
+from genlab.models.gan import PENALTIES
+
+COUNTS = ("model.latent_dim", "model.hidden", "model.disc_hidden", "model.channels", "model.maxout_pieces",
+          "model.packing", "model.disc_steps", "model.gen_steps", "model.minibatch_kernel_dim")  # fmt: skip
+AMOUNTS = ("model.replay_capacity", "model.replay_share", "model.minibatch_kernels", "model.stddev_group",
+           "model.unroll_steps", "model.disc_learning_rate", "model.penalty_weight", "model.clip_weights",
+           "model.label_smoothing", "evaluation.duality_gap_steps")  # fmt: skip
+CHOICES = {
+    "model.noise": ("normal", "uniform"),
+    "model.conditioning": ("none", "concatenation", "projection"),
+    "model.penalty": ("none", *PENALTIES),
+    "model.dynamics": DYNAMICS,
+    "model.disc_norm": ("none", "batch", "layer"),
+}
+FOR_IMAGES = ("dcgan", "resnet")
+
+
+def check_model(config: ml_collections.ConfigDict, dataset: data.Dataset) -> None:
+    """Raises InputError for a game that cannot be played, or is not what its fields say."""
+    at_least(config, dict.fromkeys(COUNTS, 1) | dict.fromkeys(AMOUNTS, 0))
+    for name, options in CHOICES.items():
+        choose(name, field(config, name), dict.fromkeys(options))
+    model, images = config.model, dataset.train["x"].ndim == 4
+    if not images and model.network in FOR_IMAGES:
+        raise InputError(
+            f"model.network {model.network!r} is for images; {dataset.name} holds points: "
+            "add --config.model.network=dense"
+        )
+    if model.network in FOR_IMAGES and not model.channels:
+        raise InputError(f"model.channels is empty; model.network {model.network!r} needs at least one")
+    if not images and model.augment:
+        raise InputError(f"model.augment is for images; {dataset.name} holds points")
+    if model.conditioning != "none" and "label" not in dataset.train:
+        raise InputError(f"{dataset.name} has no labels for model.conditioning")
+    if any(share > 1 for name in ("replay_share", "label_smoothing") for share in known(model[name])):
+        raise InputError("model.replay_share and model.label_smoothing are shares; they must be at most 1")
+    if model.loss not in ("minimax", "non_saturating", "least_squares") and not is_off(model.label_smoothing):
+        raise InputError(f"model.label_smoothing has no part in model.loss {model.loss!r}; set it to 0")
+    check_sizes(config)
+    if model.dynamics == "extragradient" and (model.disc_steps, model.gen_steps, model.unroll_steps) != (1, 1, 0):
+        raise InputError(
+            "model.dynamics 'extragradient' looks ahead of one step of each player: set model.disc_steps and "
+            "gen_steps to 1 and unroll_steps to 0"
+        )
+
+
+def check_sizes(config: ml_collections.ConfigDict) -> None:
+    """The batch against all that divides it."""
+    model, size = config.model, config.batch_size
+    if size % (model.disc_steps * model.packing):
+        raise InputError(
+            f"batch_size is {size}, the examples of one step; it must be divisible by model.disc_steps = "
+            f"{model.disc_steps} times model.packing = {model.packing}"
+        )
+    packs = size // (model.disc_steps * model.packing)
+    if model.stddev_group and packs % min(model.stddev_group, packs):
+        raise InputError(f"model.stddev_group is {model.stddev_group}; it must divide the {packs} examples of a step")
+    if model.stddev_group and config.evaluation.batch_size % (model.stddev_group * model.packing):
+        raise InputError(
+            f"evaluation.batch_size is {config.evaluation.batch_size}; it must be divisible by model.stddev_group "
+            f"times model.packing, {model.stddev_group * model.packing}"
+        )

@@ -1,0 +1,91 @@
+"""What a model's samples are worth: one block of its card, from every evaluation that samples can have."""
+
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from experiments.extractor import cached_extractor
+from genlab import data
+from genlab.errors import InputError
+from genlab.evaluation import card as cards
+from genlab.evaluation import modes
+from genlab.evaluation.extractor import Extractor
+from genlab.evaluation.features import intensities
+from genlab.evaluation.held_out import over_split
+from genlab.evaluation.sample_quality import quality_block
+
+STACKED = {"stacked_mnist": "mnist", "stacked_mnist_5k": "mnist_5k"}  # -> whose classifier reads the digits
+
+
+def check_extractor(config: ml_collections.ConfigDict, dataset: data.Dataset) -> None:
+    """Raises InputError for features that cannot be had of these examples."""
+    wanted = config.evaluation.extractor
+    if wanted == "none":
+        return
+    if np.ndim(dataset.train["x"]) != 4:
+        raise InputError(
+            f"evaluation.extractor {wanted!r} is for images; for {dataset.name} add --config.evaluation.extractor=none"
+        )
+    if wanted == "classifier" and ("label" not in dataset.train or dataset.name in STACKED):
+        raise InputError(
+            f"{dataset.name} has no labels for a classifier of ours: add --config.evaluation.extractor=none"
+        )
+
+
+def measure_samples(
+    config: ml_collections.ConfigDict, samples: np.ndarray | None, dataset: data.Dataset
+) -> dict[str, Any] | None:
+    """The block; None for a model that does not generate.
+
+    Args:
+        config: of the run.
+        samples: f32[N, ...], generated; where the model is told a class, that of the test examples in turn.
+        dataset: as it is stored, grey and not binarized.
+    """
+    if samples is None:
+        return None
+    block: dict[str, Any] = {}
+    if dataset.name in STACKED:
+        digits = data.load(STACKED[dataset.name], config.data.data_dir, config.data.num_validation)
+        read = cached_extractor(digits).probabilities
+        assert read is not None
+        block |= modes.stacked_block(samples, dataset.test, read)
+    if dataset.modes is not None:
+        block |= modes.modes_block(samples, *dataset.modes, np.asarray(dataset.test["x"]))
+    if (extractor := open_extractor(config, dataset)) is not None:
+        print("comparing samples with real images", flush=True)
+        asked = None
+        if is_conditional(config):
+            asked = np.asarray(dataset.test["label"])[np.arange(len(samples)) % len(dataset.test["label"])]
+        train, test = (cards.first(split, 60_000)["x"] for split in (dataset.train, dataset.test))
+        block |= quality_block(samples, asked, train, test, extractor)
+    return block | (cards.generation_block(samples, dataset.train, dataset.test, data.prepare) or {})
+
+
+def open_extractor(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Extractor | None:
+    """The feature space that evaluation.extractor names; None where it names none."""
+    wanted = config.evaluation.extractor
+    if wanted == "none":
+        return None
+    if wanted == "classifier":
+        return cached_extractor(dataset)
+    from genlab.networks.inception import inception_features, load_weights
+
+    weights = load_weights(wanted)
+    read = lambda weights, batch, key: inception_features(weights, intensities(batch["x"]))
+    features = over_split(read, lambda raw: raw, 16)
+    return Extractor(
+        name=f"2,048 features of the Inception network in {wanted}",
+        convention="FID",
+        features=lambda images: features(weights, {"x": images}, jax.random.key(0)),
+        probabilities=None,
+        accuracy=None,
+    )
+
+
+def is_conditional(config: ml_collections.ConfigDict) -> bool:
+    """Whether samples were asked to be of a class."""
+    model = config.get("model", {})
+    return bool(model.get("conditional", False)) or model.get("conditioning", "none") != "none"

@@ -1,0 +1,177 @@
+"""Mode collapse: what is tried against it, side by side, on one protocol with seeds; beside what was published.
+
+python -m experiments.mode_collapse --data=ring [--methods=gan,packing2,replay,minibatch] [--num_seeds=10]
+    [--num_steps=400000] [--workdir=runs/mode_collapse-ring] [--data_dir=DIR]
+
+--data is ring, grid, stacked_mnist or stacked_mnist_5k. Every method is configs/gan.py's recipe of that data with the
+fields below changed, trained for all seeds in one program; it lives in workdir/METHOD as any run does. The same command
+goes on where it was stopped. Samples are those of the last step, nothing is chosen. Leaves mode_collapse.json and, of
+points, mode_collapse.png.
+"""
+
+import math
+import pathlib
+import statistics
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+from configs import gan as recipes
+from experiments import gan
+from experiments.launch import WORKDIR, Launch, launch_tool
+from experiments.results import write_json
+from experiments.run import run
+from experiments.trained import read_card
+from genlab import data
+from genlab.errors import InputError
+from genlab.evaluation.comparison import over_seeds
+
+# method -> what it changes in the recipe of the data; a pack of M takes M times the examples
+METHODS: dict[str, dict[str, Any]] = {
+    "gan": {},
+    "packing2": {"model.packing": 2, "batch_size": 2},
+    "packing3": {"model.packing": 3, "batch_size": 3},
+    "packing4": {"model.packing": 4, "batch_size": 4},
+    "replay": {"model.replay_capacity": 50_000},
+    "minibatch": {"model.minibatch_kernels": 50},
+    "stddev": {"model.stddev_group": 4},
+    "unrolled": {"model.unroll_steps": 5, "model.dynamics": "simultaneous"},
+    "two_rates": {"model.disc_learning_rate": 4e-4},
+    "critic5": {"model.disc_steps": 5, "batch_size": 5},
+    "r1": {"model.penalty": "r1", "model.penalty_weight": 5.0},
+    "average": {"ema_decay": 0.999},
+}
+# (data, method) -> modes, high quality in %, reverse KL, as printed with standard errors of ten trials
+PUBLISHED = {
+    ("ring", "gan"): ("6.3 ± 0.5", "98.2 ± 0.2", "0.45 ± 0.09"),
+    ("ring", "packing2"): ("7.9 ± 0.1", "95.6 ± 2.0", "0.07 ± 0.03"),
+    ("ring", "packing3"): ("7.8 ± 0.1", "97.7 ± 0.3", "0.10 ± 0.02"),
+    ("ring", "packing4"): ("7.8 ± 0.1", "95.9 ± 1.4", "0.07 ± 0.02"),
+    ("ring", "minibatch"): ("4.3 ± 0.8", "36.6 ± 8.8", "1.93 ± 0.11"),
+    ("grid", "gan"): ("17.3 ± 0.8", "94.8 ± 0.7", "0.70 ± 0.07"),
+    ("grid", "packing2"): ("23.8 ± 0.7", "91.3 ± 0.8", "0.13 ± 0.04"),
+    ("grid", "packing3"): ("24.6 ± 0.4", "94.2 ± 0.4", "0.06 ± 0.02"),
+    ("grid", "packing4"): ("24.8 ± 0.2", "93.6 ± 0.6", "0.04 ± 0.01"),
+    ("grid", "minibatch"): ("23.8 ± 0.5", "79.9 ± 3.2", "0.17 ± 0.03"),
+    ("stacked_mnist", "gan"): ("99", "", "3.40"),
+    ("stacked_mnist", "packing2"): ("1000 ± 0", "", "0.06"),
+    ("stacked_mnist", "packing3"): ("1000 ± 0", "", "0.06"),
+    ("stacked_mnist", "packing4"): ("1000 ± 0", "", "0.07"),
+    ("stacked_mnist", "minibatch"): ("24.5 ± 7.7", "", "5.49 ± 0.42"),
+}
+SOURCE = (
+    "Lin et al. 2018 (PacGAN), 400,000 steps (stacked MNIST 100,000), ten seeds; stacked GAN: Srivastava et al. 2017"
+)
+NUMBERS = {"modes_covered": 1.0, "high_quality_share": 100.0, "reverse_kl": 1.0, "wasserstein": 1.0}  # -> factor
+DATA = ("ring", "grid", "stacked_mnist", "stacked_mnist_5k")
+
+
+def recipe(name: str, method: str, num_seeds: int, num_steps: int, data_dir: str) -> tuple[Any, str]:
+    """(config, the command line that runs it alone)."""
+    config = recipes.get_config(name.removesuffix("_5k"))
+    changes: dict[str, Any] = {**METHODS[method], "population": num_seeds, "num_steps": num_steps}
+    if "batch_size" in changes:
+        changes["batch_size"] *= config.batch_size
+    if name.endswith("_5k"):
+        changes["data.name"] = name
+    if data_dir:
+        changes["data.data_dir"] = data_dir
+    changes["eval_every_steps"] = changes["checkpoint_every_steps"] = max(1, min(10_000, num_steps // 5))
+    changes["figure_every_steps"] = 0
+    with config.unlocked():
+        config.update_from_flattened_dict(changes)
+    words = [f"--config=configs/gan.py:{name.removesuffix('_5k')}", *(f"--config.{k}={v}" for k, v in changes.items())]
+    return config, " ".join(["python -m experiments.gan", *words])
+
+
+def main(arguments: list[str]) -> None:
+    """Trains what is missing, gathers, prints and draws."""
+    given = flags.FLAGS
+    if arguments:
+        raise InputError(f"unexpected argument {arguments[0]!r}; options are written --name=value")
+    name, methods = given.data, list(dict.fromkeys(given.methods))
+    if unknown := [method for method in methods if method not in METHODS]:
+        raise InputError(f"--methods has no {unknown[0]!r}; known: {', '.join(METHODS)}")
+    root = pathlib.Path(WORKDIR.value or f"runs/mode_collapse-{name}")
+    for method in methods:
+        config, command = recipe(name, method, given.num_seeds, given.num_steps, given.data_dir)
+        print(f"{method}: {command}", flush=True)
+        run(Launch(config, f"gan-{name}-{method}", root / method, command, "experiments.gan"), gan.build)
+        jax.clear_caches()
+    found = {method: read_card(root / method)["generation"] for method in methods}
+    rows = [row(name, method, found[method], found.get("gan")) for method in methods]
+    report = {"data": name, "num_seeds": given.num_seeds, "num_steps": given.num_steps, "published": SOURCE}
+    write_json(root / "mode_collapse.json", {**report, "rows": rows})
+    print("\n" + table(name, rows, given.num_seeds, given.num_steps))
+    if data.load(name, given.data_dir, 0).modes is not None:
+        draw(root, name, methods)
+    print(f"\nwritten to {root}")
+
+
+def row(name: str, method: str, block: dict[str, Any], plain: dict[str, Any] | None) -> dict[str, Any]:
+    """Mean and standard error over seeds of every number, what a perfect sampler gets, and the gain over the GAN."""
+    found: dict[str, Any] = {"method": method, "published": PUBLISHED.get((name, method))}
+    for number in NUMBERS:
+        if number not in block:
+            continue
+        values = block[number]["values"]
+        error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+        found[number] = {"mean": statistics.fmean(values), "standard_error": error, "values": values}
+        if "perfect_sampler" in block[number]:
+            found[number]["perfect_sampler"] = block[number]["perfect_sampler"]
+        if method != "gan" and plain and number in plain and len(values) > 1:
+            pairs = zip(values, plain[number]["values"], strict=True)
+            found[number]["over_gan"] = over_seeds([ours - theirs for ours, theirs in pairs])
+    return found
+
+
+def table(name: str, rows: list[dict[str, Any]], num_seeds: int, num_steps: int) -> str:
+    """The rows as text, the published ones in brackets."""
+    said = f"{name}, {num_steps:,} steps, {num_seeds} seeds, last step; mean ± standard error"
+    lines = [f"{said}; in brackets: {SOURCE}", ""]
+    heads = {"modes_covered": "modes", "high_quality_share": "high quality %", "reverse_kl": "reverse KL",
+             "wasserstein": "W2"}  # fmt: skip
+    heads = {number: head for number, head in heads.items() if any(number in each for each in rows)}
+    lines.append(f"{'method':12}" + "".join(f"{head:>32}" for head in heads.values()) + f"{'modes over gan':>26}")
+    for each in rows:
+        cells = []
+        for place, number in enumerate(heads):
+            ours = "-"
+            if number in each:
+                factor, error = NUMBERS[number], each[number]["standard_error"]
+                ours = f"{each[number]['mean'] * factor:.2f}" + ("" if error is None else f" ± {error * factor:.2f}")
+            theirs = (*(each["published"] or ()), "", "", "", "")[place]
+            cells.append(f"{ours + (f' [{theirs}]' if theirs else ''):>32}")
+        gain = each.get("modes_covered", {}).get("over_gan")
+        told = f"{gain['value']:+.2f} ({gain['low']:+.2f}, {gain['high']:+.2f})" if gain else ""
+        lines.append(f"{each['method']:12}" + "".join(cells) + f"{told:>26}")
+    perfect = [f"{rows[0][number].get('perfect_sampler', float('nan')) * NUMBERS[number]:.3f}" if number in rows[0]
+               and "perfect_sampler" in rows[0][number] else "" for number in heads]  # fmt: skip
+    lines.append(f"{'perfect':12}" + "".join(f"{cell:>32}" for cell in perfect))
+    return "\n".join(lines)
+
+
+def draw(root: pathlib.Path, name: str, methods: list[str]) -> None:
+    """The samples of every method's first seed."""
+    from genlab.plots import files, phase
+
+    modes = data.load(name, "", 0).modes
+    assert modes is not None
+    samples = {}
+    for method in methods:
+        with np.load(next((root / method / "members").glob("*/samples.npz"))) as arrays:
+            samples[method] = arrays["points"]
+    reach = 1.4 * float(np.abs(modes.means).max())
+    files.save(phase.mode_collapse(samples, modes.means, modes.sigma, (-reach, reach, -reach, reach)),
+               root / "mode_collapse.png")  # fmt: skip
+
+
+if __name__ == "__main__":
+    flags.DEFINE_enum("data", "ring", DATA, "What is trained on.")
+    flags.DEFINE_list("methods", ["gan", "packing2", "packing3", "packing4", "replay", "minibatch"], "What is tried.")
+    flags.DEFINE_integer("num_seeds", 10, "Of every method, trained in one program.", lower_bound=2)
+    flags.DEFINE_integer("num_steps", 400_000, "Of every seed; 400,000 is the published number.", lower_bound=1)
+    flags.DEFINE_string("data_dir", "", "Where a prepared TFDS mnist lies, for stacked_mnist.")
+    launch_tool("experiments.mode_collapse", main, __doc__)

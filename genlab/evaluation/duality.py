@@ -1,0 +1,52 @@
+"""How far a game of two players is from its equilibrium: what either could gain by moving alone."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from genlab.algorithm import Algorithm, Array, Batch, Key, State
+
+PyTree = Any
+
+
+def make_duality_gap(algorithm: Algorithm, num_steps: int) -> Callable[[State, Batch, Batch, Key], dict[str, Array]]:
+    """An estimate of max_d V(g, d) - min_g V(g, d) of a game with the players "gen" and "disc".
+
+    V is minus the discriminator's loss. Each player in turn takes `num_steps` steps of its own against the other, who
+    stands still; then V is measured on other examples. At an equilibrium neither gains anything. A player that is
+    followed for a few steps only gains less than it could, so that the estimate is from below, and as the examples
+    differ it can be negative.
+
+    Args:
+        algorithm: whose `step` is simultaneous, one step of each player (put back after each, the one who stands still
+            has no part in the other's), and whose `evaluate` has "disc_loss".
+        num_steps: of either player.
+
+    Returns:
+        (state, batches [num_steps, B, ...] to move on, batch to measure on, key) -> `duality_gap`, in the loss's units,
+        and its parts, `disc_gain` and `gen_gain`.
+
+    Reference: Grnarova et al. 2019, "A domain agnostic measure for monitoring and evaluating GANs", section 4.
+    """
+
+    def response(state: State, batches: Batch, key: Key, player: str) -> State:
+        standing = {name: other for name, other in state.players.items() if name != player}
+
+        def step(state: State, turn: tuple[Batch, Key]) -> tuple[State, None]:
+            state, _ = algorithm.step(state, *turn)
+            return dataclasses.replace(state, players={**state.players, **standing}), None
+
+        return jax.lax.scan(step, state, (batches, jax.random.split(key, num_steps)))[0]
+
+    def duality_gap(state: State, batches: Batch, batch: Batch, key: Key) -> dict[str, Array]:
+        key_disc, key_gen, key_value = jax.random.split(key, 3)
+        value = lambda state: -jnp.mean(algorithm.evaluate(state, batch, key_value)["disc_loss"])
+        now = value(state)
+        disc_gain = value(response(state, batches, key_disc, "disc")) - now
+        gen_gain = now - value(response(state, batches, key_gen, "gen"))
+        return {"duality_gap": disc_gain + gen_gain, "disc_gain": disc_gain, "gen_gain": gen_gain}
+
+    return duality_gap
