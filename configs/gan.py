@@ -227,7 +227,7 @@ def gaussian(config: ml_collections.ConfigDict) -> None:
     config.batch_size = 512
     config.steps_per_call = 100
     config.num_steps = 8_000
-    config.log_every_steps = 10
+    config.log_every_steps = 2
     config.eval_every_steps = 2_000
     config.checkpoint_every_steps = 4_000
     config.figure_every_steps = 0

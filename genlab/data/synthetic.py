@@ -172,7 +172,7 @@ def _pinwheel() -> Density:
 
 
 def _gaussian() -> Density:
-    """One Gaussian on the line, of mean 3 and sigma 0.5: neither where a generator starts nor as wide as N(0, 1)."""
+    """One Gaussian on the line, of mean 1 and sigma 0.5: neither where a generator starts nor as wide as N(0, 1)."""
     return _gaussians(np.array([[1.0]]), sigma=0.5)
 
 
