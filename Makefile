@@ -6,11 +6,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help vae autoencoder test lint lock clean
+.PHONY: help vae autoencoder gan test lint lock clean
 
 help:
 	@echo "make vae [ARGS='--config.seed=1']   train, evaluate and report a VAE on real digits"
 	@echo "make autoencoder                    the same with a deep autoencoder, beside principal components"
+	@echo "make gan                            a DCGAN on the same digits"
 	@echo "make test                           run the tests"
 	@echo "make lint                           formatting, style, types"
 	@echo "PYTHON=python3.13 VENV=.venv313     another interpreter, another environment"
@@ -20,6 +21,9 @@ vae: $(VENV)/installed
 
 autoencoder: $(VENV)/installed
 	$(BIN)/python -m experiments.autoencoder --config=configs/autoencoder.py $(ARGS)
+
+gan: $(VENV)/installed
+	$(BIN)/python -m experiments.gan --config=configs/gan.py $(ARGS)
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(ARGS)

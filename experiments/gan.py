@@ -4,22 +4,19 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import ml_collections
-import numpy as np
 import optax
 from flax import linen as nn
 
-from experiments.assembly import Member, run_keys
 from experiments.checks import choose, field
 from experiments.gan_checks import check_model
 from experiments.launch import Launch, launch
+from experiments.nash import nash_diagnostic
 from experiments.observation import dtype_of
-from experiments.run import Diagnose, run
+from experiments.phase_portrait import draw_phase_portrait
+from experiments.run import run
 from genlab import data
-from genlab.algorithm import Algorithm, State
-from genlab.evaluation.duality import make_duality_gap
+from genlab.algorithm import Algorithm
 from genlab.losses import adversarial
 from genlab.models.adversarial import is_off
 from genlab.models.games import bilinear
@@ -28,15 +25,8 @@ from genlab.networks.conditional import WithLabels
 from genlab.networks.discriminators import DCGANTrunk, DenseTrunk, Discriminator, MaxoutTrunk, Quadratic
 from genlab.networks.generators import DCGANGenerator, DenseGenerator
 from genlab.networks.resnet import ResNetGenerator, ResNetTrunk
-from genlab.training import processes, writers
+from genlab.training import processes
 from genlab.training.optimizer import make_optimizer
-
-# what is drawn of each player, by what it is, and of which names in the log
-PORTRAITS = {
-    "bilinear": {"the players": ("x", "y"), "their average": ("average_x", "average_y")},
-    "affine": {"the players": ("gen_mean", "disc_slope")},
-}
-MAX_VALUED = 2_000  # validation examples that the value of the game is measured on
 
 
 def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm:
@@ -142,54 +132,9 @@ def make_loss(config: ml_collections.ConfigDict) -> AdversarialLoss:
     return choose("model.loss", config.model.loss, known)()
 
 
-def nash_diagnostic(dataset: data.Dataset) -> Diagnose:
-    """(member, state) -> an estimate of the duality gap, on validation examples; nothing where it is not asked for."""
-    compiled: dict[str, Any] = {}
-    read = lambda split, rows: data.prepare({name: jnp.asarray(column[rows]) for name, column in split.items()})
-
-    def diagnose(member: Member, state: State) -> dict[str, float]:
-        config, num_steps = member.config, member.config.evaluation.duality_gap_steps
-        size = config.batch_size // config.model.disc_steps
-        if not num_steps or len(dataset.validation["x"]) < size:
-            return {}
-        key = str(sorted(member.hparams.items()))  # members that differ in their seeds share a program
-        if key not in compiled:
-            alone = config.copy_and_resolve_references()
-            alone.model.update(dynamics="simultaneous", disc_steps=1, gen_steps=1, unroll_steps=0)
-            compiled[key] = jax.jit(make_duality_gap(build(alone, dataset), num_steps))
-        rows = np.concatenate([data.batch_indices(0, i, size, len(dataset.train["x"])) for i in range(num_steps)])
-        batches = read(dataset.train, rows)
-        batches = {name: x.reshape(num_steps, size, *x.shape[1:]) for name, x in batches.items()}  # [K, B, ...]
-        num = min(len(dataset.validation["x"]), MAX_VALUED) // size * size
-        gap = compiled[key](state, batches, read(dataset.validation, np.arange(num)), run_keys(config.seed)[2])
-        return {name: float(value) for name, value in gap.items()}
-
-    return diagnose
-
-
-def draw_phase_portrait(arguments: Launch) -> None:
-    """figures/phase_portrait.png, and the report again, of a game in which each player can be told by a number."""
-    from genlab.evaluation.report import write_report
-    from genlab.plots import files, phase
-
-    config, directory = arguments.config, arguments.workdir
-    pairs = PORTRAITS.get(config.model.network, {})
-    records = [record for record in writers.read_jsonl(directory / "metrics.jsonl") if record["split"] == "train"]
-    paths = {
-        name: np.array([[record[number] for number in pair] for record in records])
-        for name, pair in pairs.items() if records and all(number in records[0] for number in pair)
-    }  # fmt: skip
-    if paths:
-        modes = data.load(config.data.name, num_validation=0).modes
-        at_rest = 0.0 if config.model.network == "bilinear" or modes is None else float(modes.means[0, 0])
-        figure = phase.phase_portrait(paths, next(iter(pairs.values())), (at_rest, 0.0))
-        files.save(figure, directory / "figures" / "phase_portrait.png")
-        write_report(directory, arguments.command)
-
-
 def main(arguments: Launch) -> None:
     """Trains, evaluates and reports."""
-    run(arguments, build, nash_diagnostic)
+    run(arguments, build, lambda dataset: nash_diagnostic(build, dataset))
     if processes.is_main() and arguments.config.population is None:
         draw_phase_portrait(arguments)
 

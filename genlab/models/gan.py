@@ -20,8 +20,7 @@ from genlab import replay
 from genlab.algorithm import Algorithm, Array, Batch, Key, Metrics, PyTree, State, new_player, new_state
 from genlab.losses.penalty import gradient_penalty, r1_penalty
 from genlab.models.adversarial import Game, is_off, make_step
-from genlab.networks import spectral
-from genlab.networks.augment import differentiable_augment
+from genlab.models.judge import make_judge
 from genlab.networks.variables import apply, init
 
 Penalty = Callable[[Callable[[Array], Array], Array, Array, Key], Array]
@@ -129,35 +128,20 @@ def gan(
         draw = {"normal": jax.random.normal, "uniform": lambda key, shape: jax.random.uniform(key, shape, minval=-1.0)}
         return draw[noise](key, (num, latent_dim))
 
-    def make(params: PyTree, stats: PyTree, codes: Array, batch: Batch | None, train: bool) -> tuple[Array, PyTree]:
-        label = (batch["label"],) if conditional and batch is not None else ()
-        return apply(generator, params, stats, codes, *label, train=train)
+    def label_of(batch: Batch) -> tuple[Array, ...]:
+        return (batch["label"],) if conditional else ()
 
-    def judge(params: PyTree, stats: PyTree, x: Array, label: Array | None) -> tuple[Array, PyTree]:
-        """Logits of packs, by the batch's own statistics, and stats."""
-        stats = dict(stats)
-        if regulariser.spectral_norm:
-            params, vectors = spectral.normalize(params, stats.pop("spectral"))
-        logits, stats = apply(discriminator, params, stats, x, *([label] if conditional else []), train=True)
-        return logits, {**stats, "spectral": vectors} if regulariser.spectral_norm else stats
-
-    def look(batch: Batch, key: Key) -> tuple[Array, Array | None]:
-        """Packs [B / M, ..., M C] of what the networks see, augmented, and their labels [B / M, M]."""
-        x = differentiable_augment(key, batch["x"], augment, fill=-1.0) if augment else batch["x"]
-        return pack(x, packing), batch["label"].reshape(-1, packing) if conditional else None
+    def make(params: PyTree, stats: PyTree, codes: Array, batch: Batch, train: bool) -> tuple[Array, PyTree]:
+        return apply(generator, params, stats, codes, *label_of(batch), train=train)
 
     def seen(batch: Batch) -> Batch:
         return {**batch, "x": to_network(batch["x"])}
 
     def init_state(key: Key, batch: Batch) -> State:
-        key_gen, key_disc, key_codes, key_vectors, key_augment = jax.random.split(key, 5)
-        batch = seen(batch)
+        key_gen, key_disc, key_codes = jax.random.split(key, 3)
         codes = sample_codes(key_codes, batch["x"].shape[0])
         gen_params, gen_stats = init(generator, key_gen, codes, *label_of(batch))
-        x, label = look(batch, key_augment)
-        params, stats = init(discriminator, key_disc, x, *([label] if conditional else []))
-        if regulariser.spectral_norm:
-            stats = {**stats, "spectral": spectral.init_vectors(params, key_vectors)}
+        params, stats = judge.init(key_disc, seen(batch))
         players = {"gen": new_player(gen_params, gen_tx, gen_stats), "disc": new_player(params, disc_tx, stats)}
         memory = {}
         if replay_buffer.capacity:
@@ -165,9 +149,6 @@ def gan(
         # the statistics of batch normalisation are averaged as the weights are that they belong to
         average = {} if is_off(ema_decay) else jax.tree.map(jnp.copy, {"gen": gen_params, "gen_stats": gen_stats})
         return new_state(players, average, memory)
-
-    def label_of(batch: Batch) -> tuple[Array, ...]:
-        return (batch["label"],) if conditional else ()
 
     def kept(batch: Batch) -> Batch:
         """What of a batch the discriminator is shown."""
@@ -188,27 +169,27 @@ def gan(
         params: PyTree, stats: PyTree, batch: Batch, fakes: Batch, key: Key
     ) -> tuple[Array, tuple[PyTree, Metrics]]:
         key_real, key_fake, key_penalty = jax.random.split(key, 3)
-        real, real_label = look(seen(batch), key_real)
-        fake, fake_label = look(fakes, key_fake)
-        real_logits, stats = judge(params, stats, real, real_label)
-        fake_logits, stats = judge(params, stats, fake, fake_label)
+        real, real_label = judge.look(seen(batch), key_real)
+        fake, fake_label = judge.look(fakes, key_fake)
+        real_logits, stats = judge.logits(params, stats, real, real_label)
+        fake_logits, stats = judge.logits(params, stats, fake, fake_label)
+        critic = lambda x: judge.logits(params, stats, x, real_label)[0]
         value = jnp.mean(loss.discriminator(real_logits, fake_logits))
         metrics = {"disc_loss": value, **of_logits(real_logits, fake_logits)}
         if not images and real.shape[1:] == (1,):  # in one dimension the players can be plotted
-            slope = jax.grad(lambda x: jnp.sum(judge(params, stats, x, real_label)[0]))(jax.lax.stop_gradient(real))
+            slope = jax.grad(lambda x: jnp.sum(critic(x)))(real)
             metrics |= {"gen_mean": jnp.mean(fake), "disc_slope": jnp.mean(slope)}
         if regulariser.penalty != "none":
-            critic = lambda x: judge(params, stats, x, real_label)[0]
             penalty = jnp.mean(PENALTIES[regulariser.penalty](critic, real, fake, key_penalty))
             value, metrics = value + regulariser.weight * penalty, {**metrics, "penalty": penalty}
         return value, (stats, metrics)
 
     def gen_loss(params: PyTree, stats: PyTree, batch: Batch, fakes: Batch, key: Key) -> tuple[Array, Metrics]:
         key_real, key_fake = jax.random.split(key)
-        fake_logits, _ = judge(params, stats, *look(fakes, key_fake))
+        fake_logits, _ = judge.logits(params, stats, *judge.look(fakes, key_fake))
         real_logits = jnp.zeros_like(fake_logits)
         if loss.is_relativistic:
-            real_logits, _ = judge(params, stats, *look(seen(batch), key_real))
+            real_logits, _ = judge.logits(params, stats, *judge.look(seen(batch), key_real))
         value = jnp.mean(loss.generator(fake_logits, real_logits))
         return value, {"gen_loss": value}
 
@@ -217,13 +198,17 @@ def gan(
             return params
         return jax.tree.map(lambda leaf: jnp.clip(leaf, -regulariser.clip, regulariser.clip), params)
 
+    judge = make_judge(
+        discriminator, conditional=conditional, packing=packing, augment=augment,
+        spectral_norm=regulariser.spectral_norm,
+    )  # fmt: skip
     game = Game(play, disc_loss, gen_loss, remember, restrain)
     step = make_step(
         game, gen_tx, disc_tx, dynamics=dynamics, disc_steps=disc_steps, gen_steps=gen_steps,
         unroll_steps=unroll_steps, ema_decay=ema_decay,
     )  # fmt: skip
 
-    def show(state: State, codes: Array, batch: Batch | None) -> Array:
+    def show(state: State, codes: Array, batch: Batch) -> Array:
         gen, average = state.players["gen"], state.average
         params, stats = average.get("gen", gen.params), average.get("gen_stats", gen.stats)
         return from_network(make(params, stats, codes, batch, False)[0])
@@ -238,8 +223,8 @@ def gan(
         whole = jnp.arange(-(-size // packing) * packing) % size  # of packs, the first examples again
         batch = {name: column[whole] for name, column in batch.items()}
         fakes = {**batch, "x": make(gen.params, gen.stats, sample_codes(key_codes, len(whole)), batch, True)[0]}
-        real_logits, _ = judge(disc.params, disc.stats, *look(seen(batch), key_real))
-        fake_logits, _ = judge(disc.params, disc.stats, *look(fakes, key_fake))
+        real_logits, _ = judge.logits(disc.params, disc.stats, *judge.look(seen(batch), key_real))
+        fake_logits, _ = judge.logits(disc.params, disc.stats, *judge.look(fakes, key_fake))
         terms = {
             "disc_loss": loss.discriminator(real_logits, fake_logits),
             "gen_loss": loss.generator(fake_logits, real_logits),
@@ -249,7 +234,7 @@ def gan(
         }
         return {name: jnp.repeat(term, packing)[:size] for name, term in terms.items()}
 
-    decode = None if conditional else lambda state, codes, key: show(state, codes, None)
+    decode = None if conditional else lambda state, codes, key: show(state, codes, {})
     return Algorithm(init_state, step, evaluate, generate, None, decode, None, "implicit")
 
 
@@ -257,12 +242,3 @@ def of_logits(real_logits: Array, fake_logits: Array) -> Metrics:
     """How the discriminator does: its mean logits, and its accuracy, 1/2 where it cannot tell."""
     right = jnp.mean(real_logits > 0, dtype=jnp.float32) + jnp.mean(fake_logits < 0, dtype=jnp.float32)
     return {"real_logit": jnp.mean(real_logits), "fake_logit": jnp.mean(fake_logits), "accuracy": 0.5 * right}
-
-
-def pack(x: Array, num: int) -> Array:
-    """Examples [B, ..., C], num at a time side by side in their channels: [B / num, ..., num C]."""
-    if num == 1:
-        return x
-    x = x.reshape(-1, num, *x.shape[1:])  # [B / num, num, ..., C]
-    x = jnp.moveaxis(x, 1, -2)  # [B / num, ..., num, C]
-    return x.reshape(*x.shape[:-2], -1)
