@@ -53,7 +53,8 @@ class State:
     Attributes:
         step: i32[], the number of steps taken.
         players: by name; a one-player game has one entry.
-        average: exponential moving averages of parameters, by player, where a method keeps them; {} if none.
+        average: exponential moving averages of parameters, by player, where a method keeps them, and of what goes with
+            them ("gen_stats"); {} if none.
         memory: whatever else a method remembers (replay buffer, image pools); {} if nothing.
     """
 

@@ -88,10 +88,12 @@ def make_step(
         """The generator's move, how a gradient in it is pulled back, and stats."""
         return jax.vjp(lambda params: game.play(params, gen.stats, batch, key), gen.params, has_aux=True)
 
-    def disc_step(disc: Player, batch: Batch, fakes: Batch, key: Key) -> tuple[Player, Metrics]:
+    def disc_step(
+        disc: Player, batch: Batch, fakes: Batch, key: Key, restrain: Callable = game.restrain
+    ) -> tuple[Player, Metrics]:
         loss_fn = lambda params, stats: game.disc_loss(params, stats, batch, fakes, key)
         disc, _, metrics = descend(disc, disc_tx, loss_fn)
-        return dataclasses.replace(disc, params=game.restrain(disc.params)), metrics
+        return dataclasses.replace(disc, params=restrain(disc.params)), metrics
 
     def gen_step(
         gen: Player, disc: Player, batch: Batch, x: Array, pull_back: Callable, stats: PyTree, key: Key
@@ -110,12 +112,12 @@ def make_step(
         (gradients,) = pull_back(gradient)
         return move(gen, gen_tx, gradients, stats), metrics
 
-    def together(now: Players, batch: Batch, key: Key) -> tuple[Players, Metrics]:
+    def together(now: Players, batch: Batch, key: Key, restrain: Callable = game.restrain) -> tuple[Players, Metrics]:
         """One step of each; the generator plays once."""
         key_play, key_memory, key_disc, key_gen = jax.random.split(key, 4)
         x, pull_back, stats = play(now.gen, batch, key_play)
         memory, fakes = game.remember(now.memory, {**batch, "x": jax.lax.stop_gradient(x)}, key_memory)
-        disc, disc_metrics = disc_step(now.disc, batch, fakes, key_disc)
+        disc, disc_metrics = disc_step(now.disc, batch, fakes, key_disc, restrain)
         seen = disc if dynamics == "alternating" else now.disc
         gen, gen_metrics = gen_step(now.gen, seen, batch, x, pull_back, stats, key_gen)
         return Players(gen, disc, memory), {**disc_metrics, **gen_metrics}
@@ -123,7 +125,8 @@ def make_step(
     def extragradient(now: Players, batch: Batch, key: Key) -> tuple[Players, Metrics]:
         """The step that the players would take one step ahead, from where they are."""
         ahead, _ = together(now, batch, key)
-        after, metrics = together(ahead, batch, key)
+        # where a step ends is restrained, not the step: one that is ahead at the border would have no way to it
+        after, metrics = together(ahead, batch, key, restrain=lambda params: params)
 
         def from_here(here: Player, ahead: Player, after: Player) -> Player:
             params = jax.tree.map(lambda h, a, b: h + (b - a), here.params, ahead.params, after.params)

@@ -147,10 +147,10 @@ class Discriminator(nn.Module):
         x = self.trunk(x, train=train) if takes_train(self.trunk) else self.trunk(x)
         if self.stddev_group:
             width, x = x.shape[-1], minibatch_stddev(x, self.stddev_group)
-            layer = nn.Dense(width, kernel_init=NORMALS, dtype=self.dtype)
             if x.ndim == 4:
-                layer = Conv(width, (3, 3), kernel_init=NORMALS, dtype=self.dtype)
-            x = leaky_relu(layer(x))
+                x = leaky_relu(Conv(width, (3, 3), kernel_init=NORMALS, dtype=self.dtype)(x))
+            else:
+                x = leaky_relu(nn.Dense(width, kernel_init=NORMALS, dtype=self.dtype)(x))
         features = x.reshape(x.shape[0], -1)  # [B, F]
         if self.num_kernels:
             x = MinibatchDiscrimination(self.num_kernels, self.kernel_dim, dtype=self.dtype)(features)
