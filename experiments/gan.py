@@ -4,9 +4,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import ml_collections
 import optax
 from flax import linen as nn
+from jax.core import Tracer
 
 from experiments.checks import choose, field
 from experiments.gan_checks import check_model
@@ -44,7 +46,7 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
         model.stddev_group, dtype_of(config),
     )  # fmt: skip
     return gan(
-        WithLabels(generator, dataset.num_classes) if conditional else generator,
+        WithLabels(generator, dataset.num_classes, scale=model.latent_dim**0.5) if conditional else generator,
         discriminator,
         make_loss(config),
         gen_tx,
@@ -53,7 +55,9 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
         noise=model.noise,
         conditional=conditional,
         images=images,
-        regulariser=Regulariser(model.penalty, model.penalty_weight, model.spectral_norm, model.clip_weights),
+        regulariser=Regulariser(
+            model.penalty, model.penalty_weight, model.spectral_norm, unless_off(model.clip_weights, jnp.inf)
+        ),
         replay_buffer=Replay(model.replay_capacity, model.replay_share),
         packing=model.packing,
         augment=tuple(model.augment),
@@ -68,15 +72,24 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
 def optimizers(
     config: ml_collections.ConfigDict,
 ) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
-    """(of the generator, of the discriminator)."""
-    model, optimizer = config.model, dict(config.optimizer)
-    disc_rate = optimizer["learning_rate"] if is_off(model.disc_learning_rate) else model.disc_learning_rate
+    """(of the generator, of the discriminator); schedules count rounds, though in each a player takes several steps."""
+    model, rate = config.model, config.optimizer.learning_rate
+    looks = 2 if model.dynamics == "extragradient" else 1  # a step ahead, and a step from there
+
+    def make(steps: int, **changes: Any) -> optax.GradientTransformation:
+        fields: dict[str, Any] = {**config.optimizer, **changes}
+        fields["warmup_steps"] *= steps
+        return make_optimizer(num_steps=config.num_steps * steps, **fields)
+
+    disc_rate = rate if is_off(model.disc_learning_rate) else unless_off(model.disc_learning_rate, rate)
     # where steps are unrolled they are differentiated, and the square root of Adam has no slope at zero
-    of_disc: dict[str, Any] = optimizer | {"learning_rate": disc_rate, "eps_root": 1e-16 if model.unroll_steps else 0.0}
-    return (
-        make_optimizer(num_steps=config.num_steps * model.gen_steps, **optimizer),
-        make_optimizer(num_steps=config.num_steps * model.disc_steps, **of_disc),
-    )
+    eps_root = 1e-16 if model.unroll_steps else 0.0
+    return make(looks * model.gen_steps), make(looks * model.disc_steps, learning_rate=disc_rate, eps_root=eps_root)
+
+
+def unless_off(value: Any, otherwise: Any) -> Any:
+    """A field whose 0 says "none": where it is traced, so that a 0 is not seen, what comes to the same as none."""
+    return jnp.where(value == 0, otherwise, value) if isinstance(value, Tracer) else value
 
 
 def networks(config: ml_collections.ConfigDict, dataset: data.Dataset) -> tuple[nn.Module, nn.Module]:

@@ -45,7 +45,17 @@ def check_model(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Non
     if model.loss not in ("minimax", "non_saturating", "least_squares") and not is_off(model.label_smoothing):
         raise InputError(f"model.label_smoothing has no part in model.loss {model.loss!r}; set it to 0")
     check_sizes(config)
-    if model.dynamics == "extragradient" and (model.disc_steps, model.gen_steps, model.unroll_steps) != (1, 1, 0):
+    one_step = (model.disc_steps, model.gen_steps, model.unroll_steps) == (1, 1, 0)
+    if model.network == "bilinear" and config.evaluation.duality_gap_steps:
+        raise InputError(
+            "model.network 'bilinear' has no examples to measure a gap on: add --config.evaluation.duality_gap_steps=0"
+        )
+    if model.network == "bilinear" and not one_step:
+        raise InputError(
+            "model.network 'bilinear' takes one step of each player: set model.disc_steps and gen_steps to 1 and "
+            "unroll_steps to 0"
+        )
+    if model.dynamics == "extragradient" and not one_step:
         raise InputError(
             "model.dynamics 'extragradient' looks ahead of one step of each player: set model.disc_steps and "
             "gen_steps to 1 and unroll_steps to 0"
@@ -61,8 +71,8 @@ def check_sizes(config: ml_collections.ConfigDict) -> None:
             f"{model.disc_steps} times model.packing = {model.packing}"
         )
     packs = size // (model.disc_steps * model.packing)
-    if model.stddev_group and packs % min(model.stddev_group, packs):
-        raise InputError(f"model.stddev_group is {model.stddev_group}; it must divide the {packs} examples of a step")
+    if model.stddev_group and packs % model.stddev_group:
+        raise InputError(f"model.stddev_group is {model.stddev_group}; it must divide the {packs} of a step")
     if model.stddev_group and config.evaluation.batch_size % (model.stddev_group * model.packing):
         raise InputError(
             f"evaluation.batch_size is {config.evaluation.batch_size}; it must be divisible by model.stddev_group "

@@ -1,5 +1,6 @@
 """What a model's samples are worth: one block of its card, from every evaluation that samples can have."""
 
+import pathlib
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from genlab.evaluation.held_out import over_split
 from genlab.evaluation.sample_quality import quality_block
 
 STACKED = {"stacked_mnist": "mnist", "stacked_mnist_5k": "mnist_5k"}  # -> whose classifier reads the digits
+FEWEST = 6  # samples: density and coverage are of five neighbours
 
 
 def check_extractor(config: ml_collections.ConfigDict, dataset: data.Dataset) -> None:
@@ -32,6 +34,13 @@ def check_extractor(config: ml_collections.ConfigDict, dataset: data.Dataset) ->
         raise InputError(
             f"{dataset.name} has no labels for a classifier of ours: add --config.evaluation.extractor=none"
         )
+    if wanted != "classifier" and not pathlib.Path(wanted).is_file():
+        raise InputError(
+            f"evaluation.extractor is {wanted!r}, and there is no such file; it must be none, classifier, or a file of "
+            "Inception weights"
+        )
+    if (num := config.evaluation.num_samples) < FEWEST:
+        raise InputError(f"evaluation.num_samples is {num}; evaluation.extractor {wanted!r} needs at least {FEWEST}")
 
 
 def measure_samples(

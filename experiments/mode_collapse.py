@@ -92,6 +92,8 @@ def main(arguments: list[str]) -> None:
     if arguments:
         raise InputError(f"unexpected argument {arguments[0]!r}; options are written --name=value")
     name, methods = given.data, list(dict.fromkeys(given.methods))
+    if not methods:
+        raise InputError(f"--methods is empty; known: {', '.join(METHODS)}")
     if unknown := [method for method in methods if method not in METHODS]:
         raise InputError(f"--methods has no {unknown[0]!r}; known: {', '.join(METHODS)}")
     root = pathlib.Path(WORKDIR.value or f"runs/mode_collapse-{name}")
@@ -100,8 +102,8 @@ def main(arguments: list[str]) -> None:
         print(f"{method}: {command}", flush=True)
         run(Launch(config, f"gan-{name}-{method}", root / method, command, "experiments.gan"), gan.build)
         jax.clear_caches()
-    found = {method: read_card(root / method)["generation"] for method in methods}
-    rows = [row(name, method, found[method], found.get("gan")) for method in methods]
+    cards = {method: read_card(root / method) for method in methods}
+    rows = [row(name, method, cards[method], cards.get("gan")) for method in methods]
     report = {"data": name, "num_seeds": given.num_seeds, "num_steps": given.num_steps, "published": SOURCE}
     write_json(root / "mode_collapse.json", {**report, "rows": rows})
     print("\n" + table(name, rows, given.num_seeds, given.num_steps))
@@ -110,9 +112,18 @@ def main(arguments: list[str]) -> None:
     print(f"\nwritten to {root}")
 
 
-def row(name: str, method: str, block: dict[str, Any], plain: dict[str, Any] | None) -> dict[str, Any]:
-    """Mean and standard error over seeds of every number, what a perfect sampler gets, and the gain over the GAN."""
-    found: dict[str, Any] = {"method": method, "published": PUBLISHED.get((name, method))}
+def row(name: str, method: str, card: dict[str, Any], plain: dict[str, Any] | None) -> dict[str, Any]:
+    """Mean and standard error over seeds of every number, what a perfect sampler gets, and the gain over the GAN.
+
+    Args:
+        name: of the data.
+        method: one of METHODS.
+        card: of its population.
+        plain: of the GAN's; None where it was not asked for. Seeds are paired that neither lost.
+    """
+    published = dict(zip(NUMBERS, PUBLISHED.get((name, method), ()), strict=False))
+    found: dict[str, Any] = {"method": method, "published": published}
+    block = card["generation"]
     for number in NUMBERS:
         if number not in block:
             continue
@@ -121,10 +132,16 @@ def row(name: str, method: str, block: dict[str, Any], plain: dict[str, Any] | N
         found[number] = {"mean": statistics.fmean(values), "standard_error": error, "values": values}
         if "perfect_sampler" in block[number]:
             found[number]["perfect_sampler"] = block[number]["perfect_sampler"]
-        if method != "gan" and plain and number in plain and len(values) > 1:
-            pairs = zip(values, plain[number]["values"], strict=True)
-            found[number]["over_gan"] = over_seeds([ours - theirs for ours, theirs in pairs])
+        if method != "gan" and plain and number in plain["generation"]:
+            ours, theirs = of_members(card, number), of_members(plain, number)
+            if len(both := sorted(ours.keys() & theirs.keys())) > 1:
+                found[number]["over_gan"] = over_seeds([ours[member] - theirs[member] for member in both])
     return found
+
+
+def of_members(card: dict[str, Any], number: str) -> dict[int, float]:
+    """A number of each member that could be evaluated."""
+    return dict(zip(card["evaluated_members"], card["generation"][number]["values"], strict=True))
 
 
 def table(name: str, rows: list[dict[str, Any]], num_seeds: int, num_steps: int) -> str:
@@ -137,12 +154,12 @@ def table(name: str, rows: list[dict[str, Any]], num_seeds: int, num_steps: int)
     lines.append(f"{'method':12}" + "".join(f"{head:>32}" for head in heads.values()) + f"{'modes over gan':>26}")
     for each in rows:
         cells = []
-        for place, number in enumerate(heads):
+        for number in heads:
             ours = "-"
             if number in each:
                 factor, error = NUMBERS[number], each[number]["standard_error"]
                 ours = f"{each[number]['mean'] * factor:.2f}" + ("" if error is None else f" ± {error * factor:.2f}")
-            theirs = (*(each["published"] or ()), "", "", "", "")[place]
+            theirs = each["published"].get(number)
             cells.append(f"{ours + (f' [{theirs}]' if theirs else ''):>32}")
         gain = each.get("modes_covered", {}).get("over_gan")
         told = f"{gain['value']:+.2f} ({gain['low']:+.2f}, {gain['high']:+.2f})" if gain else ""
@@ -159,9 +176,9 @@ def draw(root: pathlib.Path, name: str, methods: list[str]) -> None:
 
     modes = data.load(name, "", 0).modes
     assert modes is not None
-    samples = {}
+    samples, by_number = {}, lambda path: int(path.parent.name)
     for method in methods:
-        with np.load(next((root / method / "members").glob("*/samples.npz"))) as arrays:
+        with np.load(min((root / method / "members").glob("*/samples.npz"), key=by_number)) as arrays:
             samples[method] = arrays["points"]
     reach = 1.4 * float(np.abs(modes.means).max())
     files.save(phase.mode_collapse(samples, modes.means, modes.sigma, (-reach, reach, -reach, reach)),

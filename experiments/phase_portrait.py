@@ -26,8 +26,9 @@ def draw_phase_portrait(arguments: Launch) -> None:
         for name, pair in pairs.items() if records and all(number in records[0] for number in pair)
     }  # fmt: skip
     if paths:
-        modes = data.load(config.data.name, num_validation=0).modes
-        at_rest = 0.0 if config.model.network == "bilinear" or modes is None else float(modes.means[0, 0])
+        at_rest = 0.0
+        if config.model.network != "bilinear" and (modes := data.load(config.data.name, num_validation=0).modes):
+            at_rest = float(modes.means[0, 0])
         figure = phase.phase_portrait(paths, next(iter(pairs.values())), (at_rest, 0.0))
         files.save(figure, directory / "figures" / "phase_portrait.png")
         write_report(directory, arguments.command)

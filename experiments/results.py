@@ -10,7 +10,7 @@ import jax
 import ml_collections
 
 from experiments.assembly import MODE_FILE, Assembly, Member
-from experiments.generation import measure_samples
+from experiments.generation import is_conditional, measure_samples
 from experiments.launch import Launch
 from experiments.representation import as_trained, corruption_of, measure_codes
 from genlab import data
@@ -98,7 +98,7 @@ def leave_model(
     pictures.draw_final(
         directory / "figures", algorithm, state, test, data.prepare, key_figures, samples, dataset.log_density,
         corrupt=corruption_of(config), compression=compression, code_view=config.evaluation.code_view,
-        activation_target=sparsity_target(config),
+        activation_target=sparsity_target(config), by_class=is_conditional(config),
     )  # fmt: skip
     return card
 

@@ -1,5 +1,6 @@
 """Training in PyTorch as its documentation has it, whatever the networks: eager in every variant, the best compiled."""
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,19 +12,41 @@ from experiments.peers.worker import Contestants, Program, Run, fastest
 ADAM: dict[str, dict[str, bool]] = {"default": {}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 
 
+# (modules, parameters -> their Adam, functions -> the same compiled or as they are) -> images f32[B, 1, 28, 28] in
+# [0, 1] -> whatever; one call of what it gives is a step
+MakeStep = Callable[[Sequence[Any], Callable[[Any], Any], Callable[[Any], Any]], Callable[[Any], Any]]
+
+
 def descend(optimizer: Any, objective: Callable[..., Any], *arguments: Any) -> Any:
-    """One step of the optimizer; the loss before it."""
+    """One step of the optimizer; the loss before it. No parameters but its own get a gradient."""
     optimizer.zero_grad(set_to_none=True)
     loss = objective(*arguments)
-    loss.backward()
+    loss.backward(inputs=[parameter for group in optimizer.param_groups for parameter in group["params"]])
     optimizer.step()
     return loss
 
 
+def descent(objective: Callable[..., Any], draw: Callable[[Any], tuple[Any, ...]]) -> MakeStep:
+    """Of one optimizer for all modules.
+
+    Args:
+        objective: (*modules, *what `draw` gave) -> the loss.
+        draw: images f32[B, 1, 28, 28] in [0, 1] -> what a step is taken on.
+    """
+
+    def make(
+        modules: Sequence[Any], adam: Callable[[Any], Any], compiled: Callable[[Any], Any]
+    ) -> Callable[[Any], Any]:
+        optimizer = adam([parameter for module in modules for parameter in module.parameters()])
+        loss = compiled(objective)
+        return lambda images: descend(optimizer, loss, *modules, *draw(images))
+
+    return make
+
+
 def contestants(
     networks: Callable[[], Sequence[Any]],
-    objective: Callable[..., Any],
-    draw: Callable[[Any], tuple[Any, ...]],
+    make_step: MakeStep,
     adam: dict[str, Any],
     images: np.ndarray,
     batch_size: int,
@@ -38,8 +61,7 @@ def contestants(
 
     Args:
         networks: makes new ones.
-        objective: (*networks, *what `draw` gave) -> the loss.
-        draw: images f32[B, 1, 28, 28] in [0, 1] -> what a step is taken on.
+        make_step: of them; see MakeStep.
         adam: learning rate and decays.
         images: uint8[N, 28, 28, 1]; held as floats, which saves PyTorch the conversion.
         batch_size: B.
@@ -60,11 +82,10 @@ def contestants(
     data = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255  # [N, 1, 28, 28]
 
     def variant(
-        objective: Callable[..., Any], adam_kind: str, memory_format: torch.memory_format, num_threads: int
+        compiled: Callable[[Any], Any], adam_kind: str, memory_format: torch.memory_format, num_threads: int
     ) -> Run:
         modules = [network.to(device=device, memory_format=memory_format) for network in networks()]
-        parameters = [parameter for module in modules for parameter in module.parameters()]
-        optimizer = torch.optim.Adam(parameters, **adam, **ADAM[adam_kind])
+        step = make_step(modules, functools.partial(torch.optim.Adam, **adam, **ADAM[adam_kind]), compiled)
         order, position = torch.randperm(len(data), device=device), 0
 
         def run(num_steps: int) -> float:
@@ -78,7 +99,7 @@ def contestants(
                         order, position = torch.randperm(len(data), device=device), 0
                     x = data[order[position : position + batch_size]].contiguous(memory_format=memory_format)
                     position += batch_size
-                    descend(optimizer, objective, *modules, *draw(x))
+                    step(x)
             wait(device)
             return time.perf_counter() - began
 
@@ -92,14 +113,14 @@ def contestants(
         for name, layout in formats.items()
         for num in sorted({1, threads} if device == "cpu" else {threads})
     }
-    variants = {name: variant(objective, *choice) for name, choice in choices.items()}
+    variants = {name: variant(lambda function: function, *choice) for name, choice in choices.items()}
     best = fastest(variants)
     run = variants[best]
     variants.clear()  # the memory of the others
     programs = [Program(f"{library} eager, {best}", run, None, *peak_memory(device, run), "PyTorch eager")]
     try:
         warm_up_compiler(device)
-        run = variant(torch.compile(objective), *choices[best])
+        run = variant(torch.compile, *choices[best])
         compile_seconds = run(1) - run(1)
     except Exception as error:  # of whatever part of the compiler, or of the compiler that it calls
         reason = str(error).strip().splitlines()[:1] or [""]

@@ -57,5 +57,5 @@ def objective(encoder: Any, decoder: Any, x: Any, noise: Any) -> Any:
 
 def contestants(kind: str, **arguments: Any) -> Contestants:
     """Of kind "dense" or "conv"; the other arguments as in torch_training.contestants."""
-    make, adam = lambda: networks(kind), {"lr": 1e-3}
-    return torch_training.contestants(make, objective, draw, adam, channels_last=kind == "conv", **arguments)
+    make, step = lambda: networks(kind), torch_training.descent(objective, draw)
+    return torch_training.contestants(make, step, {"lr": 1e-3}, channels_last=kind == "conv", **arguments)

@@ -11,7 +11,11 @@ from collections.abc import Sequence
 Layers = Sequence[tuple[int, int, int]]
 
 
+def flops_forward(layers: Layers) -> int:
+    """Of one product a layer, which is also what the gradient of every layer's input takes."""
+    return 2 * sum(rows * inputs * outputs for rows, inputs, outputs in layers)
+
+
 def flops_per_step(layers: Layers) -> int:
     """Of the three products of every layer, two of the first's; two FLOPs a multiplication and its addition."""
-    multiplications = [rows * inputs * outputs for rows, inputs, outputs in layers]
-    return 2 * (3 * sum(multiplications) - multiplications[0])
+    return 3 * flops_forward(layers) - flops_forward(layers[:1])

@@ -47,7 +47,7 @@ def measure(
 ) -> dict[str, Any]:
     """A row's record, as benchmark.json has it; `peer` is the process of its package, if that can be used."""
     say("compiling")
-    dtype = jnp.dtype(setting.precision)
+    dtype, dataset = jnp.dtype(setting.precision), row.dataset or dataset
     rates = [matrix_product.square(setting.square, dtype), matrix_product.of_layers(row.layers, dtype)]
     looped, single = programs.in_loop(row, dataset), programs.alone(row, dataset)
     theirs, left_out = [], []
@@ -60,10 +60,12 @@ def measure(
     # what is compared most stands side by side: products, our loop, the peer
     contestants = [looped, *theirs, single]
     turns = take_turns([*rates, *contestants], setting, say)
-    flops, times = flops_per_step(row.layers), [each["seconds_per_step"] for each in turns]
+    flops, times = row.flops_per_step, [each["seconds_per_step"] for each in turns]
     product_rates = {
         program.name: [num / s for s in seconds]
-        for program, num, seconds in zip(rates, (2 * setting.square**3, flops), times, strict=False)
+        for program, num, seconds in zip(
+            rates, (2 * setting.square**3, flops_per_step(row.layers)), times, strict=False
+        )
     }
     timed = list(zip(contestants, turns[2:], strict=True))
     return {

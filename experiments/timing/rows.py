@@ -6,7 +6,6 @@ Those in `BY_DEFAULT` take under five minutes together; the others are asked for
 import functools
 import itertools
 
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -14,8 +13,8 @@ from configs import autoencoder as autoencoder_recipes
 from configs import vae as recipes
 from experiments import autoencoder, vae
 from experiments.assembly import Build
-from experiments.peers import keras_vae, torch_dcgan, torch_vae
-from experiments.timing import dcgan_stack
+from experiments.peers import keras_vae, torch_vae
+from experiments.timing import gan_rows
 from experiments.timing.flops import Layers
 from experiments.timing.programs import CALL, LOOP
 from experiments.timing.row import Row
@@ -84,19 +83,6 @@ def conv(dataset: data.Dataset, precision: str) -> list[Row]:
     return [row._replace(package="torch", peer=peer, bars={LOOP: 1.0, CALL: 1.0})]
 
 
-def dcgan(dataset: data.Dataset, precision: str) -> list[Row]:
-    """28x28x1 - 14x14x64 - 7x7x128 - 100 and back, kernels 5x5."""
-    del dataset
-    b = 64
-    layers = [
-        (b * 14 * 14, 25 * 1, 64), (b * 7 * 7, 25 * 64, 128), (b, 7 * 7 * 128, 100),
-        (b, 100, 7 * 7 * 128), (b * 7 * 7, 128, 25 * 64), (b * 14 * 14, 64, 25 * 1),
-    ]  # fmt: skip
-    algorithm = dcgan_stack.stack({"float32": None, "bfloat16": jnp.bfloat16}[precision])
-    row = Row(f"DCGAN stack, batch {b}", algorithm, b, layers)
-    return [row._replace(package="torch", peer=torch_dcgan.contestants, bars={LOOP: 1.0, CALL: 1.0})]
-
-
 def keras(dataset: data.Dataset, precision: str) -> list[Row]:
     """The VAE of configs/vae.py:keras, 784-256-2, at two batch sizes."""
     rows = []
@@ -148,5 +134,13 @@ def autoencoders(dataset: data.Dataset, precision: str) -> list[Row]:
     return rows
 
 
-ROWS = {"dense": dense, "conv": conv, "dcgan": dcgan, "keras": keras, "autoencoders": autoencoders}
-BY_DEFAULT = ("dense", "conv", "dcgan", "keras")
+ROWS = {
+    "dense": dense,
+    "conv": conv,
+    "dcgan": gan_rows.dcgan,
+    "gradient_penalty": gan_rows.gradient_penalty,
+    "keras": keras,
+    "autoencoders": autoencoders,
+    "gans": gan_rows.gans,
+}
+BY_DEFAULT = ("dense", "conv", "dcgan", "gradient_penalty", "keras")

@@ -29,8 +29,8 @@ PLANE_SIDE = 200
 SERIES = 15
 CODE_VIEWS = ("pca", "tsne")
 FINAL = (
-    "samples", "reconstructions", "denoising", "interpolations", "latent_manifold", "latent_scatter",
-    "code_histograms", "activations", "filters", "error_by_code_size",
+    "samples", "samples_by_class", "reconstructions", "denoising", "interpolations", "latent_manifold",
+    "latent_scatter", "code_histograms", "activations", "filters", "error_by_code_size",
 )  # fmt: skip
 
 
@@ -95,6 +95,7 @@ def draw_final(
     compression: Compression | None = None,
     code_view: str = "pca",
     activation_target: float | None = None,
+    by_class: bool = False,
 ) -> None:
     """Whatever the algorithm can be looked at by: samples, reconstructions, codes, filters, manifold, interpolations.
 
@@ -110,6 +111,7 @@ def draw_final(
         compression: what was measured of the codes.
         code_view: how codes of more than two numbers are laid out in the plane: "pca" | "tsne".
         activation_target: the mean activation that was asked of each unit of the code, where one was.
+        by_class: whether the model is told a class, so that samples of each can be shown.
 
     Raises:
         InputError: another code_view.
@@ -122,6 +124,8 @@ def draw_final(
     shown = prepare({name: np.asarray(values[:SCATTER_EXAMPLES]) for name, values in test.items()})
     if generated is not None and images:
         files.save(samples.samples(generated[: COLUMNS * COLUMNS], COLUMNS), directory / "samples.png")
+    if generated is not None and images and by_class:
+        draw_samples_by_class(directory, algorithm, state, test, prepare, key)
     if generated is not None and np.ndim(test["x"]) == 2:
         data, drawn = np.asarray(shown["x"]), generated[:SCATTER_EXAMPLES]
         limits = plane_limits(data) if data.shape[1] > 1 else None
@@ -174,6 +178,19 @@ def draw_final(
         grid = np.asarray(decode(state, jnp.asarray(latent.manifold_codes(MANIFOLD_SIDE)), key))
         figure = latent.latent_manifold(grid, latent.normal_quantiles(MANIFOLD_SIDE))
         files.save(figure, directory / "latent_manifold.png")
+
+
+def draw_samples_by_class(
+    directory: pathlib.Path, algorithm: Algorithm, state: State, like: Split, prepare: Prepare, key: jax.Array
+) -> None:
+    """Images of each of the first ten classes, a row with its number; down a column the noise is the same."""
+    assert algorithm.generate is not None
+    classes, rows = np.unique(np.asarray(like["label"]))[:COLUMNS], np.arange(COLUMNS) % len(like["x"])
+    batch = prepare({name: np.asarray(values[rows]) for name, values in like.items()})
+    generate = jax.jit(algorithm.generate)
+    of_class = [generate(state, {**batch, "label": jnp.full(COLUMNS, one, jnp.int32)}, key) for one in classes]
+    figure = samples.samples(np.concatenate(of_class), COLUMNS, [str(one) for one in classes])
+    files.save(figure, directory / "samples_by_class.png")
 
 
 def has_normal_prior(algorithm: Algorithm) -> bool:

@@ -61,7 +61,7 @@ def make_optimizer(
         clip_norm: global norm above which gradients are scaled down; 0 for no clipping.
         b1, b2, eps: moment decay rates and the denominator's constant, as Adam names them.
         weight_decay: of adamw.
-        eps_root: of adam, added under the square root, for steps that are themselves differentiated.
+        eps_root: of the kinds of Adam, added under the square root, for steps that are themselves differentiated.
 
     Raises:
         InputError: on an unknown name.
@@ -69,11 +69,11 @@ def make_optimizer(
     rate = learning_rate_schedule(schedule, learning_rate, num_steps, warmup_steps)
     optimizers = {
         "adam": lambda: optax.adam(rate, b1=b1, b2=b2, eps=eps, eps_root=eps_root),
-        "adamw": lambda: optax.adamw(rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay),
-        "nadam": lambda: optax.nadam(rate, b1=b1, b2=b2, eps=eps),
+        "adamw": lambda: optax.adamw(rate, b1=b1, b2=b2, eps=eps, eps_root=eps_root, weight_decay=weight_decay),
+        "nadam": lambda: optax.nadam(rate, b1=b1, b2=b2, eps=eps, eps_root=eps_root),
         "rmsprop": lambda: optax.rmsprop(rate, decay=b2, eps=eps),
         "sgd": lambda: optax.sgd(rate, momentum=b1 or None),
-        "optimistic_adam": lambda: optax.optimistic_adam_v2(rate, b1=b1, b2=b2, eps=eps),
+        "optimistic_adam": lambda: optax.optimistic_adam_v2(rate, b1=b1, b2=b2, eps=eps, eps_root=eps_root),
         "optimistic_sgd": lambda: optax.optimistic_gradient_descent(rate),
     }
     if name not in optimizers:

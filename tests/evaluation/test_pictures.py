@@ -91,7 +91,9 @@ def test_every_final_figure_may_be_removed(tmp_path, monkeypatch):
     options = {"corrupt": lambda key, x: x, "code_view": "pca"}
     for model in (algorithm(2)._replace(density="implicit"), algorithm(20)):
         drawn(tmp_path, model, IMAGES, SAMPLES, **options)
-    assert set(saved) <= set(pictures.FINAL) and {"denoising", "latent_manifold", "samples"} <= set(saved)
+    drawn(tmp_path, algorithm(2), IMAGES, SAMPLES, by_class=True)
+    assert set(saved) <= set(pictures.FINAL)
+    assert {"denoising", "latent_manifold", "samples", "samples_by_class"} <= set(saved)
 
 
 def test_the_manifold_is_of_codes_with_a_prior(tmp_path):
@@ -249,6 +251,55 @@ def test_the_standard_normal_is_drawn_where_codes_have_that_prior(tmp_path, monk
     )
     drawn(tmp_path, algorithm(3)._replace(density=density, latents=latents), IMAGES, None)
     assert given == [prior]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_points_on_the_line_stand_beside_the_data_and_their_density(tmp_path, monkeypatch, known):
+    calls = captured(monkeypatch, "line_densities", pictures.points)
+    line = {"x": np.linspace(-1.0, 3.0, 2_500, dtype=np.float32)[:, None]}
+    log_density = (lambda x: -0.5 * (x[:, 0] - 1) ** 2 - 0.5 * np.log(2 * np.pi)) if known else None
+    generated = RNG.normal(size=(3_000, 1)).astype(np.float32)
+    model = algorithm(2, ("encode", "decode"))
+    assert drawn(tmp_path, model, line, generated, log_density) == {"samples.png"}
+    ((shown, density, (left, right)),) = calls
+    assert density is log_density and list(shown) == ["data", "samples"]
+    np.testing.assert_array_equal(shown["data"], line["x"][:2_000])
+    np.testing.assert_array_equal(shown["samples"], generated[:2_000])
+    # the first 2,000 of 2,500 reach from -1 to 2.2; with 15 % of that to either side
+    span = 4.0 * 1_999 / 2_499
+    np.testing.assert_allclose([left, right], [-1 - 0.15 * span, -1 + 1.15 * span], rtol=1e-5)
+
+
+def told_classes(state, batch, key):
+    """A tenth of the class in every pixel, and a hundredth of noise."""
+    shade = batch["label"].astype(jnp.float32)[:, None, None, None] / 10
+    return shade + 0.01 * jax.random.uniform(key, batch["x"].shape)
+
+
+@pytest.mark.parametrize("num", [30, 6])
+def test_samples_by_class_have_a_class_a_row_and_a_noise_a_column(tmp_path, monkeypatch, num):
+    calls = captured(monkeypatch, "samples")
+    test = {"x": IMAGES["x"][:num], "label": (np.arange(num) % 3 + 4).astype(np.int32)}
+    model = algorithm(2, ("encode", "decode"))._replace(generate=told_classes)
+    assert drawn(tmp_path, model, test, SAMPLES, by_class=True) == {"samples.png", "samples_by_class.png"}
+    images, columns, labels = calls[-1]
+    assert images.shape == (30, 4, 4, 1) and columns == 10 and labels == ["4", "5", "6"]
+    rows = images.reshape(3, 10, 16)
+    np.testing.assert_allclose(np.floor(10 * rows) / 10, np.broadcast_to([[[0.4]], [[0.5]], [[0.6]]], rows.shape))
+    np.testing.assert_allclose(rows[1] - rows[0], 0.1, atol=1e-6)
+    assert (rows[0, 1:] != rows[0, :-1]).any(axis=1).all()
+
+
+def test_of_many_classes_the_first_ten_are_shown_and_of_points_none(tmp_path, monkeypatch):
+    calls = captured(monkeypatch, "samples")
+    many = {"x": IMAGES["x"], "label": np.arange(30, dtype=np.int32)[::-1]}
+    model = algorithm(2, ("encode", "decode"))._replace(generate=told_classes)
+    drawn(tmp_path / "many", model, many, SAMPLES, by_class=True)
+    assert calls[-1][2] == [str(label) for label in range(10)] and len(calls[-1][0]) == 100
+    labelled = {**POINTS, "label": np.zeros(50, np.int32)}
+    assert drawn(tmp_path / "points", model, labelled, POINTS["x"], by_class=True) == {"samples.png"}
+    assert drawn(tmp_path / "none", model, many, SAMPLES) == {"samples.png"}
+    assert drawn(tmp_path / "mute", model._replace(generate=None), many, None, by_class=True) == set()
 
 
 # Samples over time

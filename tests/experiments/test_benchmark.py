@@ -109,7 +109,10 @@ def test_a_sweep_leaves_numbers_and_a_plot(tmp_path):
 @pytest.mark.parametrize(
     ("argument", "complaint"),
     [
-        ("--rows=dense,dens", "--rows has no 'dens'; known: dense, conv, dcgan, keras, autoencoders"),
+        (
+            "--rows=dense,dens",
+            "--rows has no 'dens'; known: dense, conv, dcgan, gradient_penalty, keras, autoencoders, gans",
+        ),
         ("--rows=", "--rows is empty and no sweep is asked for"),
         ("--widths=64,0", "--widths has '0'; it takes whole numbers from 1"),
         ("--batch_sizes=1e3", "--batch_sizes has '1e3'; it takes whole numbers from 1"),

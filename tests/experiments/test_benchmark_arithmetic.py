@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.interpreters import partial_eval
 
 from configs import autoencoder as recipes
+from configs import gan as gan_recipes
 from experiments.peers.worker import Program
 from experiments.timing import growth, matrix_product, measure, memory, rows, table, turns
 from experiments.timing.flops import flops_per_step
@@ -27,8 +29,8 @@ NOTHING: Any = None  # an algorithm that is never asked
 @pytest.fixture(scope="module")
 def dataset():
     rng = np.random.default_rng(0)
-    split = {"x": rng.integers(0, 256, (64, 28, 28, 1), np.uint8)}
-    return data.Dataset("noise", split, split, split, 0, None)
+    split = {"x": rng.integers(0, 256, (64, 28, 28, 1), np.uint8), "label": np.arange(64, dtype=np.int32) % 10}
+    return data.Dataset("noise", split, split, split, 10, None)
 
 
 def clockwork(name, seconds_per_step, log=None):
@@ -60,10 +62,13 @@ def test_flops_are_those_of_the_compiled_products(dataset):
     assert cost and cost["flops"] == pytest.approx(flops_per_step(layers) - last, rel=0.01)
 
 
-def kernels(algorithm):
-    state = jax.eval_shape(algorithm.init, jax.random.key(0), {"x": jnp.zeros((2, 28, 28, 1))})
-    params = [player.params for player in state.players.values()]
-    return sorted(leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
+def kernels(algorithm, dataset=None):
+    """Sizes of all matrices that multiply, which embeddings do not."""
+    shape = dataset.train["x"].shape[1:] if dataset else (28, 28, 1)
+    batch = {"x": jnp.zeros((10, *shape)), "label": jnp.zeros(10, jnp.int32)}
+    state = jax.eval_shape(algorithm.init, jax.random.key(0), batch)
+    params = jax.tree.leaves_with_path([player.params for player in state.players.values()])
+    return sorted(leaf.size for path, leaf in params if leaf.ndim > 1 and "embedding" not in jax.tree_util.keystr(path))
 
 
 def from_layers(row):
@@ -93,13 +98,19 @@ def multiplications(jaxpr):
             (contracted, _), _ = equation.params["dimension_numbers"]
             depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
             total += depth * math.prod(equation.outvars[0].aval.shape)
+        if equation.primitive.name == "conv_general_dilated":
+            numbers, steps = equation.params["dimension_numbers"], equation.params["lhs_dilation"]
+            kernel = equation.invars[1].aval.shape
+            features = kernel[numbers.rhs_spec[0]]
+            # of the places that the kernel meets, all but those at the input's own pixels are zeros of its dilation
+            total += math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // features // math.prod(steps)
     return total
 
 
 def test_every_autoencoder_but_principal_components_has_a_row_with_its_products(dataset):
     """Where networks are dense or recurrent, those of the step as it is traced; of convolutions, by their kernels."""
     found = {row.title: row for row in rows.ROWS["autoencoders"](dataset, "float32")}
-    assert set(rows.ROWS) == {*rows.BY_DEFAULT, "autoencoders"}
+    assert set(rows.ROWS) == {*rows.BY_DEFAULT, "autoencoders", "gans"}
     others = {"pca", "waves"}  # fitted at once, and not on images
     assert set(found) == {f"autoencoder, {variant}, batch 128" for variant in recipes.VARIANTS if variant not in others}
     batch, key = {"x": jnp.zeros((128, 28, 28, 1))}, jax.random.key(0)
@@ -111,6 +122,56 @@ def test_every_autoencoder_but_principal_components_has_a_row_with_its_products(
         traced = 2 * multiplications(jax.make_jaxpr(row.algorithm.step)(state, batch, key).jaxpr)
         # the closed form of contraction is one small product more
         assert traced == pytest.approx(flops_per_step(row.layers), rel=2e-3 if "contractive" in title else 0), title
+
+
+def traced_flops(row, dataset):
+    """Of the products of a step whose results are used."""
+    batch = {name: jnp.zeros((row.batch_size, *column.shape[1:]), jnp.int32 if name == "label" else jnp.float32)
+             for name, column in (row.dataset or dataset).train.items()}  # fmt: skip
+    key = jax.random.key(0)
+    state = jax.eval_shape(row.algorithm.init, key, batch)
+    step = jax.make_jaxpr(lambda *given: row.algorithm.step(*given)[0])(state, batch, key).jaxpr
+    used, _ = partial_eval.dce_jaxpr(step, [True] * len(step.outvars))
+    return 2 * multiplications(used)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "gradient_penalty"])
+def test_a_step_of_either_player_has_the_products_that_it_traces(dataset, name):
+    (row,) = rows.ROWS[name](dataset, "float32")
+    assert row.batch_size == 64 and row.algorithm.generate is not None
+    # where the loss is linear in the logits nothing depends on them: five products less, of one output each
+    assert traced_flops(row, dataset) == pytest.approx(row.flops_per_step, rel=0 if name == "dcgan" else 3e-4)
+    # by hand: one product is 64 x 6272 of the codes and the logit, and 64 x 49 x 1600 x 128, 64 x 196 x 25 x 64 twice
+    generator = 6272 * 100 + 49 * 1600 * 128 + 196 * 25 * 64
+    critic = 196 * 25 * 64 + 49 * 1600 * 128 + 6272
+    passes = 3 * generator - 6272 * 100 + 2 * (3 * critic - 196 * 25 * 64) + 2 * critic
+    passes += 4 * critic if name == "gradient_penalty" else 0
+    assert row.flops_per_step == 2 * 64 * passes
+
+
+def test_every_gan_has_a_row_with_its_products(dataset, monkeypatch):
+    """A kernel has as many numbers as its product has inputs times outputs, and the step as many as are traced."""
+    monkeypatch.setattr(data, "load", lambda name, num_validation: loaded(name, dataset))
+    found = {row.title: row for row in rows.ROWS["gans"](dataset, "float32")}
+    others = {"mnist", "mnist_conditional", "grid", "bilinear", "bilinear_extragradient", "bilinear_optimistic"}
+    others.add("bilinear_averaged")
+    expected = set(gan_recipes.VARIANTS) - others
+    assert {title.split(", ")[1] for title in found} == expected and len(found) == len(expected)
+    # how far they may be apart: a linear loss has the same gradient whatever the logits are; spectral norms, and the
+    # distances of a minibatch, are products that are not counted
+    counted = {"conditional": 0, "wgan": 3e-4, "r1": 3e-4, "packed": 0, "minibatch": 1e-3, "sngan": 5e-3, "ring": 0}
+    for title, row in found.items():
+        variant = title.split(", ")[1]
+        assert kernels(row.algorithm, row.dataset) == from_layers(row), title
+        if variant in counted:
+            assert traced_flops(row, dataset) == pytest.approx(row.flops_per_step, rel=counted[variant]), title
+
+
+def loaded(name, dataset):
+    """Examples of the shape of a set's."""
+    shapes = {"ring": (2,), "gaussian": (1,), "stacked_mnist_5k": (28, 28, 3)}
+    split = {"x": np.zeros((600, *shapes[name]), np.float32)}
+    return dataset._replace(name=name, train=split, num_classes=0)
 
 
 @pytest.mark.parametrize("network", list(growth.NETWORKS))

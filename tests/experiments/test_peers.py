@@ -1,5 +1,6 @@
 """What the benchmark compares is one and the same step: equal weights, batch and noise give equal weights again."""
 
+import functools
 import pathlib
 import shutil
 import tempfile
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 
 from configs import vae as recipes
-from experiments.peers import keras_vae, torch_dcgan, torch_training, torch_vae, worker
-from experiments.timing import dcgan_stack
+from experiments.peers import keras_vae, torch_gan, torch_training, torch_vae, worker
+from experiments.timing import gan_rows
 from experiments.vae import build
 from genlab import data
 
@@ -83,10 +84,6 @@ CONV_DECODER = [
     (("MLP_0", "Dense_0"), linear), (("MLP_0", "Dense_1"), to_image), (("ConvTranspose_0",), up),
     (("ConvTranspose_1",), up),
 ]  # fmt: skip
-STACK = [
-    (("Conv_0",), conv), (("Conv_1",), conv), (("Dense_0",), from_image), (("Dense_1",), to_image),
-    (("ConvTranspose_0",), up), (("ConvTranspose_1",), up),
-]  # fmt: skip
 
 
 def in_their_order(params, layers):
@@ -147,23 +144,109 @@ def test_the_torch_vae_takes_our_step(dataset, binary, variant, kind, encoder_la
     assert_same_step(order(after), [p.detach().numpy() for p in theirs], order(moment))
 
 
+# "SAME" pads an even side by one more at its end, PyTorch's padding by one more at its beginning: as in a mirror, in
+# which images and kernels are turned by 180 degrees
+
+
+def mirrored(x):
+    return np.asarray(x)[..., ::-1, ::-1, :]
+
+
+def turned_conv(kernel):
+    return kernel[::-1, ::-1].transpose(3, 2, 0, 1)
+
+
+def turned_up(kernel):
+    return kernel.transpose(2, 3, 0, 1)
+
+
+def turned_rows(kernel):
+    return flat_rows(kernel.reshape(7, 7, -1, kernel.shape[-1])[::-1, ::-1].reshape(kernel.shape), 7, 7).T
+
+
+def turned_columns(kernel):
+    return turned_rows(kernel.T).T
+
+
+def same(array):
+    return array
+
+
+GENERATOR = [
+    ("Dense_0", "kernel", turned_columns), ("BatchNorm_0", "scale", same), ("BatchNorm_0", "bias", same),
+    ("ConvTranspose_0", "kernel", turned_up), ("BatchNorm_1", "scale", same), ("BatchNorm_1", "bias", same),
+    ("ConvTranspose_1", "kernel", turned_up), ("ConvTranspose_1", "bias", same),
+]  # fmt: skip
+TRUNK = {
+    "dcgan": [("BatchNorm_0", "scale", same), ("BatchNorm_0", "bias", same)],
+    "gradient_penalty": [("Conv_1", "bias", same)],
+}  # fmt: skip
+
+
+def players_in_their_order(kind, gen, disc):
+    """Parameters, or moments, of generator and discriminator in the order and layout of the peer's."""
+    disc = disc["trunk"] | {"Dense_0": disc["Dense_0"]}
+    layers = [
+        ("Conv_0", "kernel", turned_conv), ("Conv_0", "bias", same), ("Conv_1", "kernel", turned_conv), *TRUNK[kind],
+        ("Dense_0", "kernel", turned_rows), ("Dense_0", "bias", same),
+    ]  # fmt: skip
+    pick = lambda params, names: [
+        np.array(convert(np.asarray(params[layer][name])), order="C") for layer, name, convert in names
+    ]
+    return pick(gen, GENERATOR) + pick(disc, layers)
+
+
 @pytest.mark.filterwarnings("ignore")  # of PyTorch's own modules
-@pytest.mark.parametrize("how", ["eager", "compiled"])
-def test_the_torch_dcgan_takes_our_step(binary, how):
+@pytest.mark.parametrize(("kind", "how"), [("dcgan", "eager"), ("dcgan", "compiled"), ("gradient_penalty", "eager")])
+def test_the_torch_gan_takes_our_step(dataset, binary, kind, how):
     torch = pytest.importorskip("torch")
-    objective = by_compiler(torch_dcgan.objective) if how == "compiled" else torch_dcgan.objective
-    greys = 0.5 * binary + 0.1
-    before, after, moment, loss = take_step(dcgan_stack.stack(), {"x": jnp.asarray(greys)}, jax.random.key(0))
-    net = torch_dcgan.network()
+    compiled = by_compiler if how == "compiled" else lambda function: function
+    (row,) = getattr(gan_rows, kind)(dataset, "float32")
+    greys = 0.5 * binary + 0.1 * np.random.default_rng(2).random(binary.shape, np.float32)
+    batch, key = {"x": jnp.asarray(greys)}, jax.random.key(3)
+    before = jax.jit(row.algorithm.init)(jax.random.key(0), batch)
+    after, metrics = jax.jit(row.algorithm.step)(before, batch, key)
+
+    def order(state, what):
+        return players_in_their_order(kind, *(what(state.players[name]) for name in ("gen", "disc")))
+
+    modules = torch_gan.networks(kind)
+    theirs = [parameter for module in modules for parameter in module.parameters()]
     with torch.no_grad():
-        for parameter, array in zip(net.parameters(), in_their_order(before, STACK), strict=True):
+        for parameter, array in zip(theirs, order(before, lambda player: player.params), strict=True):
             parameter.copy_(torch.from_numpy(array))
-    optimizer = torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999))
-    their_loss = torch_training.descend(optimizer, objective, net, *torch_dcgan.draw(images(greys)))
-    np.testing.assert_allclose(their_loss.item(), loss, rtol=1e-5)
-    assert_same_step(
-        in_their_order(after, STACK), [p.detach().numpy() for p in net.parameters()], in_their_order(moment, STACK)
-    )
+    # the keys of our step: a round's, of which the first is the codes' and the third the discriminator's
+    key_play, _, key_disc, _ = jax.random.split(jax.random.split(key, 3)[0], 4)
+    given = [torch.from_numpy(np.array(jax.random.normal(key_play, (B, torch_gan.LATENT_DIM))))]
+    if kind == "gradient_penalty":
+        epsilon = jax.random.uniform(jax.random.split(key_disc, 3)[2], (B, 1))
+        given.append(torch.from_numpy(np.array(epsilon)[..., None, None]))
+    real, *drawn = torch_gan.draw(kind, images(mirrored(greys)))
+    assert [each.shape for each in drawn] == [each.shape for each in given]
+    adam = functools.partial(torch.optim.Adam, **torch_gan.ADAM[kind])
+    disc_loss, gen_loss = torch_gan.play(kind)(modules, adam, compiled)(real, *given)
+    np.testing.assert_allclose(gen_loss.item(), metrics["gen_loss"], rtol=1e-4)
+    penalty = 10 * metrics.get("penalty", 0.0)
+    np.testing.assert_allclose(disc_loss.item(), metrics["disc_loss"] + penalty, rtol=1e-4)
+
+    def first_moment(player):
+        return next(
+            s.mu for s in jax.tree.leaves(player.opt_state, is_leaf=lambda s: hasattr(s, "mu")) if hasattr(s, "mu")
+        )
+
+    found = [parameter.detach().numpy() for parameter in theirs]
+    assert_same_step(order(after, lambda player: player.params), found, order(after, first_moment))
+
+
+@pytest.mark.parametrize("kind", ["dcgan", "gradient_penalty"])
+def test_the_torch_gan_draws_standard_codes_and_sees_images_around_zero(kind):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    real, codes, *epsilon = torch_gan.draw(kind, torch.full((400, 1, 2, 2), 0.25))
+    assert set(real.unique().tolist()) == {-0.5}
+    assert codes.shape == (400, 100) and abs(codes.std().item() - 1) < 0.02 and abs(codes.mean().item()) < 0.02
+    assert [each.shape for each in epsilon] == ([(400, 1, 1, 1)] if kind == "gradient_penalty" else [])
+    assert all(0 <= each.min() < 0.05 and 0.95 < each.max() <= 1 for each in epsilon)
 
 
 def test_the_torch_vae_draws_binary_pixels_and_standard_noise(binary):

@@ -142,8 +142,58 @@ def test_optimizers_walk_downhill_to_the_minimum(name):
     np.testing.assert_allclose(w, 1.0, atol=2e-2)
 
 
+def test_optimism_follows_twice_the_gradient_less_the_last():
+    """Daskalakis et al. 2018, equation 5: w' = w - 2 rate g_t + rate g_{t-1}; before the first g is as the first."""
+    tx = make_optimizer("optimistic_sgd", 0.1, 100)
+    state = tx.init(jnp.asarray(WEIGHTS))
+    for factor, expected in ((1, 1), (5, 2 * 5 - 1), (-2, 2 * -2 - 5)):
+        update, state = tx.update(jnp.asarray(factor * GRADIENT), state, jnp.asarray(WEIGHTS))
+        np.testing.assert_allclose(update, -0.1 * expected * GRADIENT, rtol=1e-5)
+
+
+def test_optimistic_adam_follows_twice_adams_direction_less_the_last():
+    """Algorithm 1 of the same; with b1 = b2 = 0 Adam's direction is the gradient's sign."""
+    tx = make_optimizer("optimistic_adam", 0.1, 100, b1=0.0, b2=0.0, eps=0.0)
+    state = tx.init(jnp.asarray(WEIGHTS))
+    _, state = tx.update(jnp.asarray(GRADIENT), state, jnp.asarray(WEIGHTS))
+    same, state = tx.update(jnp.asarray(3 * GRADIENT), state, jnp.asarray(WEIGHTS))
+    np.testing.assert_allclose(same, -0.1 * np.sign(GRADIENT), rtol=1e-5)  # 2 s - s
+    turned, _ = tx.update(jnp.asarray(-GRADIENT), state, jnp.asarray(WEIGHTS))
+    np.testing.assert_allclose(turned, 0.1 * 3 * np.sign(GRADIENT), rtol=1e-5)  # 2 (-s) - s
+
+
+@pytest.mark.parametrize(("name", "goes_in"), [("sgd", False), ("optimistic_sgd", True), ("optimistic_adam", True)])
+def test_optimism_goes_into_the_saddle_that_descent_circles(name, goes_in):
+    """min over x, max over y of x y, both at once, from (1, 0)."""
+    tx = make_optimizer(name, 0.1, 1_000, b1=0.0, b2=0.9, eps=1.0)
+
+    def step(carry, _):
+        w, state = carry
+        update, state = tx.update(jnp.stack([w[1], -w[0]]), state, w)
+        return (optax.apply_updates(w, update), state), None
+
+    start = jnp.array([1.0, 0.0])
+    (w, _), _ = jax.lax.scan(step, (start, tx.init(start)), None, 1_000)
+    assert np.hypot(*w) < 0.2 if goes_in else np.hypot(*w) == pytest.approx(1.01**500, rel=1e-3)
+
+
+def test_eps_root_stands_under_adams_root():
+    """The first step is g / (sqrt(g^2 + eps_root) + eps): 3 / 5 and 4 / 5 for 16 and 9; at 0 its slope is 1 / root."""
+    first = updates(1, name="adam", eps=0.0, eps_root=16.0)[0][0], updates(1, name="adam", eps=0.0, eps_root=9.0)[0][1]
+    np.testing.assert_allclose(first, [-0.1 * 3 / 5, 0.1 * 4 / 5], rtol=1e-5)
+
+    def moved(gradient, eps_root):
+        tx = make_optimizer("adam", 0.1, 100, eps=0.0, eps_root=eps_root)
+        return tx.update(gradient, tx.init(gradient), gradient)[0]
+
+    assert not np.isfinite(jax.grad(moved)(0.0, 0.0))
+    np.testing.assert_allclose(jax.grad(moved)(0.0, 1e-4), -0.1 / 1e-2, rtol=1e-5)
+
+
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(InputError, match=r"unknown optimizer\.name 'lion'; known: adam, adamw, nadam, rmsprop, sgd"):
+    with pytest.raises(
+        InputError, match=r"unknown optimizer\.name 'lion'; known: adam, adamw, nadam, optimistic_adam, "
+    ):
         make_optimizer("lion", 0.1, 10)
     with pytest.raises(InputError, match=r"unknown optimizer\.schedule 'step'; known: burda, constant, cosine, linear"):
         make_optimizer("adam", 0.1, 10, schedule="step")
