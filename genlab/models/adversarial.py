@@ -74,7 +74,7 @@ def make_step(
         disc_steps: n of the discriminator for every round; the batch holds n times as many examples.
         gen_steps: of the generator for every round, against the same discriminator and with new noise.
         unroll_steps: of the discriminator that the generator sees through (Metz et al. 2017, equations 7 to 10).
-        ema_decay: of the moving averages, of whatever State.average has.
+        ema_decay: of the moving averages, of whatever State.average has; at step t at most (1 + t) / (10 + t).
 
     Raises:
         ValueError: an extragradient with more than one step of a player, or an unknown dynamics.
@@ -158,8 +158,10 @@ def make_step(
         players, average = {"gen": now.gen, "disc": now.disc}, dict(state.average)
         if average:
             latest = {"gen": now.gen.params, "gen_stats": now.gen.stats, "disc": now.disc.params}
+            count = state.step.astype(jnp.float32)
+            decay = jnp.minimum(ema_decay, (1.0 + count) / (10.0 + count))  # or the start would stay in it for long
             average = {
-                name: optax.incremental_update(latest[name], mean, 1.0 - ema_decay) for name, mean in average.items()
+                name: optax.incremental_update(latest[name], mean, 1.0 - decay) for name, mean in average.items()
             }
         return State(state.step + 1, players, average, now.memory), metrics
 

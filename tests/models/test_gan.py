@@ -396,7 +396,8 @@ def test_what_is_shown_is_made_by_the_average_of_parameters_and_of_statistics():
     for i in range(3):
         state, _ = step(state, IMAGES, jax.random.key(i))
         latest = {"gen": state.players["gen"].params, "gen_stats": state.players["gen"].stats}
-        want = jax.tree.map(lambda mean, new: 0.75 * mean + 0.25 * np.asarray(new), want, latest)
+        decay = min(0.75, (1 + i) / (10 + i))
+        want = jax.tree.map(lambda mean, new, d=decay: d * mean + (1 - d) * np.asarray(new), want, latest)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), state.average, want)
 
     codes = RNG.normal(size=(5, 2)).astype(np.float32)
