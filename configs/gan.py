@@ -28,12 +28,12 @@ def get_config(variant: str = "small") -> ml_collections.ConfigDict:
     config.model = ml_collections.ConfigDict()
     # "dcgan" | "resnet" | "dense" | "maxout" | "affine" with a quadratic discriminator | "bilinear", which is no GAN
     config.model.network = "dcgan"
-    config.model.channels = (64, 128)  # of the discriminator's convolutions; the generator's are their mirror
+    config.model.channels = (32, 64, 128)  # of the discriminator's convolutions; the generator's are their mirror
     config.model.hidden = (400, 400, 400, 400)  # widths of a dense generator
     config.model.disc_hidden = (200, 200, 200)  # of a dense or maxout discriminator
     config.model.maxout_pieces = 5
     config.model.gen_batch_norm = True
-    config.model.disc_norm = "batch"  # | "layer" | "none"
+    config.model.disc_norm = "batch"  # | "layer" | "none"; a maxout discriminator has none
     config.model.latent_dim = 100
     config.model.noise = "normal"  # | "uniform" on [-1, 1]
     config.model.conditioning = "none"  # on labels: | "concatenation" | "projection"
@@ -63,25 +63,40 @@ def get_config(variant: str = "small") -> ml_collections.ConfigDict:
     return config
 
 
-def small(config: ml_collections.ConfigDict) -> None:
-    """The default: what fits into minutes."""
-    config.num_steps = 1_200
+def quick(config: ml_collections.ConfigDict) -> None:
+    """What fits into minutes, of whatever game."""
+    config.num_steps = 3_000
     config.log_every_steps = 50
-    config.eval_every_steps = 400
-    config.checkpoint_every_steps = 400
-    config.figure_every_steps = 200
+    config.eval_every_steps = 1_000
+    config.checkpoint_every_steps = 1_000
+    config.figure_every_steps = 500
     config.ema_decay = 0.99
+    config.model.channels = (16, 32, 64)
+
+
+def tuned(config: ml_collections.ConfigDict) -> None:
+    """A generator that keeps up: three times the discriminator's rate, one-sided smoothing, both rates to zero."""
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "linear"
+    config.model.disc_learning_rate = 3e-4
+    config.model.label_smoothing = 0.1
+
+
+def small(config: ml_collections.ConfigDict) -> None:
+    """The default: a DCGAN."""
+    quick(config)
+    tuned(config)
 
 
 def mnist(config: ml_collections.ConfigDict) -> None:
-    """59,500 digits, 20 epochs."""
+    """A wider one, 59,500 digits, 20 epochs."""
+    tuned(config)
     config.data.name = "mnist"
     config.num_steps = 20 * 59_500 // 64
     config.log_every_steps = 200
-    config.eval_every_steps = 2_000
-    config.checkpoint_every_steps = 1_000
-    config.figure_every_steps = 1_000
-    config.optimizer.schedule = "linear"
+    config.eval_every_steps = 4_000
+    config.checkpoint_every_steps = 2_000
+    config.figure_every_steps = 2_000
     config.ema_decay = 0.999
     config.evaluation.num_samples = 10_000
 
@@ -100,8 +115,8 @@ def mnist_conditional(config: ml_collections.ConfigDict) -> None:
 
 def wgan_gp(config: ml_collections.ConfigDict) -> None:
     """Gulrajani et al. 2017: five steps of the critic, no batch norm in it, Adam 1e-4 with b1 = 0."""
-    small(config)
-    config.num_steps = 500
+    quick(config)
+    config.num_steps = 1_000
     config.batch_size = 5 * 64
     config.optimizer.learning_rate = 1e-4
     config.optimizer.b1 = 0.0
@@ -122,23 +137,23 @@ def wgan(config: ml_collections.ConfigDict) -> None:
 
 
 def least_squares(config: ml_collections.ConfigDict) -> None:
-    """Mao et al. 2017."""
+    """Mao et al. 2017: `small` with their loss."""
     small(config)
     config.model.loss = "least_squares"
 
 
 def r1(config: ml_collections.ConfigDict) -> None:
     """Mescheder et al. 2018: gamma = 10, that is 5 times the squared slope at real examples."""
-    small(config)
+    quick(config)
     config.model.penalty = "r1"
     config.model.penalty_weight = 5.0
     config.model.disc_norm = "none"
 
 
 def sngan(config: ml_collections.ConfigDict) -> None:
-    """Miyato et al. 2018: residual networks, hinge loss, spectral normalisation."""
-    small(config)
-    config.num_steps = 400
+    """Miyato et al. 2018: residual networks, hinge loss, spectral normalisation; one step of D, not five."""
+    quick(config)
+    config.num_steps = 1_000
     config.model.network = "resnet"
     config.model.channels = (32, 64)
     config.model.loss = "hinge"
@@ -158,6 +173,7 @@ def minibatch(config: ml_collections.ConfigDict) -> None:
     """`small` with minibatch discrimination (Salimans et al. 2016)."""
     small(config)
     config.model.minibatch_kernels = 50
+    config.evaluation.batch_size = 64  # that of training: it sums over the batch
 
 
 def packed(config: ml_collections.ConfigDict) -> None:

@@ -55,9 +55,7 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
         noise=model.noise,
         conditional=conditional,
         images=images,
-        regulariser=Regulariser(
-            model.penalty, model.penalty_weight, model.spectral_norm, unless_off(model.clip_weights, jnp.inf)
-        ),
+        regulariser=Regulariser(model.penalty, model.penalty_weight, model.spectral_norm, model.clip_weights),
         replay_buffer=Replay(model.replay_capacity, model.replay_share),
         packing=model.packing,
         augment=tuple(model.augment),
@@ -81,15 +79,12 @@ def optimizers(
         fields["warmup_steps"] *= steps
         return make_optimizer(num_steps=config.num_steps * steps, **fields)
 
-    disc_rate = rate if is_off(model.disc_learning_rate) else unless_off(model.disc_learning_rate, rate)
+    disc_rate = rate if is_off(model.disc_learning_rate) else model.disc_learning_rate
+    if isinstance(disc_rate, Tracer):  # of which it is not seen whether it is 0, and means the generator's
+        disc_rate = jnp.where(disc_rate == 0, rate, disc_rate)
     # where steps are unrolled they are differentiated, and the square root of Adam has no slope at zero
     eps_root = 1e-16 if model.unroll_steps else 0.0
     return make(looks * model.gen_steps), make(looks * model.disc_steps, learning_rate=disc_rate, eps_root=eps_root)
-
-
-def unless_off(value: Any, otherwise: Any) -> Any:
-    """A field whose 0 says "none": where it is traced, so that a 0 is not seen, what comes to the same as none."""
-    return jnp.where(value == 0, otherwise, value) if isinstance(value, Tracer) else value
 
 
 def networks(config: ml_collections.ConfigDict, dataset: data.Dataset) -> tuple[nn.Module, nn.Module]:
@@ -127,19 +122,21 @@ def make_loss(config: ml_collections.ConfigDict) -> AdversarialLoss:
             smoothed(adversarial.non_saturating_discriminator_loss), alone(adversarial.non_saturating_generator_loss)
         ),
         "least_squares": lambda: AdversarialLoss(
-            smoothed(adversarial.least_squares_discriminator_loss), alone(adversarial.least_squares_generator_loss)
+            smoothed(adversarial.least_squares_discriminator_loss), alone(adversarial.least_squares_generator_loss),
+            threshold=0.5,
         ),
         "hinge": lambda: AdversarialLoss(
             adversarial.hinge_discriminator_loss, alone(adversarial.hinge_generator_loss)
         ),
         "wasserstein": lambda: AdversarialLoss(
-            adversarial.wasserstein_discriminator_loss, alone(adversarial.wasserstein_generator_loss)
+            adversarial.wasserstein_discriminator_loss, alone(adversarial.wasserstein_generator_loss), threshold=None
         ),
         "relativistic": lambda: AdversarialLoss(
-            adversarial.relativistic_discriminator_loss, adversarial.relativistic_generator_loss, True
+            adversarial.relativistic_discriminator_loss, adversarial.relativistic_generator_loss, True, None
         ),
         "relativistic_average": lambda: AdversarialLoss(
-            adversarial.relativistic_average_discriminator_loss, adversarial.relativistic_average_generator_loss, True
+            adversarial.relativistic_average_discriminator_loss, adversarial.relativistic_average_generator_loss,
+            True, None
         ),
     }  # fmt: skip
     return choose("model.loss", config.model.loss, known)()

@@ -40,26 +40,58 @@ def check_model(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Non
         raise InputError(f"model.augment is for images; {dataset.name} holds points")
     if model.conditioning != "none" and "label" not in dataset.train:
         raise InputError(f"{dataset.name} has no labels for model.conditioning")
-    if any(share > 1 for name in ("replay_share", "label_smoothing") for share in known(model[name])):
-        raise InputError("model.replay_share and model.label_smoothing are shares; they must be at most 1")
+    if any(share > 1 for share in known(model.replay_share)) or any(
+        share >= 1 for share in known(model.label_smoothing)
+    ):
+        raise InputError("model.replay_share must be at most 1, and model.label_smoothing less than 1")
     if model.loss not in ("minimax", "non_saturating", "least_squares") and not is_off(model.label_smoothing):
         raise InputError(f"model.label_smoothing has no part in model.loss {model.loss!r}; set it to 0")
     check_sizes(config)
     one_step = (model.disc_steps, model.gen_steps, model.unroll_steps) == (1, 1, 0)
-    if model.network == "bilinear" and config.evaluation.duality_gap_steps:
-        raise InputError(
-            "model.network 'bilinear' has no examples to measure a gap on: add --config.evaluation.duality_gap_steps=0"
-        )
-    if model.network == "bilinear" and not one_step:
-        raise InputError(
-            "model.network 'bilinear' takes one step of each player: set model.disc_steps and gen_steps to 1 and "
-            "unroll_steps to 0"
-        )
+    if model.network == "bilinear":
+        check_bilinear(config)
+    else:
+        check_measures(config, dataset)
     if model.dynamics == "extragradient" and not one_step:
         raise InputError(
             "model.dynamics 'extragradient' looks ahead of one step of each player: set model.disc_steps and "
             "gen_steps to 1 and unroll_steps to 0"
         )
+
+
+def check_measures(config: ml_collections.ConfigDict, dataset: data.Dataset) -> None:
+    """What a discriminator that looks across the batch, or a gap that wants examples, cannot do without."""
+    model, size = config.model, config.batch_size // config.model.disc_steps
+    num_validation = len(dataset.validation["x"])
+    if config.evaluation.duality_gap_steps and num_validation < size:
+        raise InputError(
+            f"the duality gap is measured on {size} validation examples or more, and there are {num_validation}: raise "
+            "data.num_validation, or add --config.evaluation.duality_gap_steps=0"
+        )
+    if model.minibatch_kernels and config.evaluation.batch_size != size:
+        raise InputError(
+            f"minibatch discrimination sums over the batch: evaluation.batch_size is {config.evaluation.batch_size}; "
+            f"set it to {size}, the examples of a step"
+        )
+    has_norm = model.network not in ("maxout", "affine", "bilinear") and model.disc_norm == "batch"
+    if model.penalty != "none" and has_norm:
+        raise InputError(
+            f"model.penalty {model.penalty!r} is of the slope of each example's own logit, which batch statistics mix: "
+            "add --config.model.disc_norm=layer, or none"
+        )
+
+
+def check_bilinear(config: ml_collections.ConfigDict) -> None:
+    """A game without examples."""
+    model = config.model
+    if config.evaluation.duality_gap_steps:
+        raise InputError(
+            "model.network 'bilinear' has no examples to measure a gap on: add --config.evaluation.duality_gap_steps=0"
+        )
+    idle = {"penalty": "none", "conditioning": "none", "spectral_norm": False, "replay_capacity": 0, "packing": 1,
+            "minibatch_kernels": 0, "stddev_group": 0, "disc_steps": 1, "gen_steps": 1, "unroll_steps": 0}  # fmt: skip
+    if wrong := [name for name, value in idle.items() if model[name] != value]:
+        raise InputError(f"model.{wrong[0]} has no part in model.network 'bilinear'; set it to {idle[wrong[0]]!r}")
 
 
 def check_sizes(config: ml_collections.ConfigDict) -> None:

@@ -16,6 +16,7 @@ from genlab.evaluation.extractor import Extractor
 from genlab.evaluation.features import intensities
 from genlab.evaluation.held_out import over_split
 from genlab.evaluation.sample_quality import quality_block
+from genlab.networks.inception import inception_features, load_weights
 
 STACKED = {"stacked_mnist": "mnist", "stacked_mnist_5k": "mnist_5k"}  # -> whose classifier reads the digits
 FEWEST = 6  # samples: density and coverage are of five neighbours
@@ -34,11 +35,14 @@ def check_extractor(config: ml_collections.ConfigDict, dataset: data.Dataset) ->
         raise InputError(
             f"{dataset.name} has no labels for a classifier of ours: add --config.evaluation.extractor=none"
         )
-    if wanted != "classifier" and not pathlib.Path(wanted).is_file():
-        raise InputError(
-            f"evaluation.extractor is {wanted!r}, and there is no such file; it must be none, classifier, or a file of "
-            "Inception weights"
-        )
+    if wanted != "classifier":
+        path = pathlib.Path(wanted).expanduser()
+        if not path.is_file():
+            raise InputError(
+                f"evaluation.extractor is {wanted!r}, and there is no such file; it must be none, classifier, or a "
+                "file of Inception weights"
+            )
+        load_weights(path)
     if (num := config.evaluation.num_samples) < FEWEST:
         raise InputError(f"evaluation.num_samples is {num}; evaluation.extractor {wanted!r} needs at least {FEWEST}")
 
@@ -57,7 +61,9 @@ def measure_samples(
         return None
     block: dict[str, Any] = {}
     if dataset.name in STACKED:
-        digits = data.load(STACKED[dataset.name], config.data.data_dir, config.data.num_validation)
+        digits = data.load(
+            STACKED[dataset.name], config.data.data_dir, config.data.num_validation, config.data.image_size
+        )
         read = cached_extractor(digits).probabilities
         assert read is not None
         block |= modes.stacked_block(samples, dataset.test, read)
@@ -80,9 +86,7 @@ def open_extractor(config: ml_collections.ConfigDict, dataset: data.Dataset) -> 
         return None
     if wanted == "classifier":
         return cached_extractor(dataset)
-    from genlab.networks.inception import inception_features, load_weights
-
-    weights = load_weights(wanted)
+    weights = load_weights(pathlib.Path(wanted).expanduser())
     read = lambda weights, batch, key: inception_features(weights, intensities(batch["x"]))
     features = over_split(read, lambda raw: raw, 16)
     return Extractor(

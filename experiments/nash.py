@@ -28,7 +28,7 @@ def nash_diagnostic(build: Build, dataset: data.Dataset) -> Diagnose:
     def diagnose(member: Member, state: State) -> dict[str, float]:
         config, num_steps = member.config, member.config.evaluation.duality_gap_steps
         size = config.batch_size // config.model.disc_steps
-        if not num_steps or len(dataset.validation["x"]) < size:
+        if not num_steps:
             return {}
         key = str(sorted(member.hparams.items()))  # members that differ in their seeds share a program
         if key not in compiled:
@@ -42,6 +42,7 @@ def nash_diagnostic(build: Build, dataset: data.Dataset) -> Diagnose:
         batches = {name: x.reshape(num_steps, size, *x.shape[1:]) for name, x in batches.items()}  # [K, B, ...]
         num = min(len(dataset.validation["x"]), MAX_VALUED) // size * size
         valued = read(config, dataset.validation, np.arange(num))
+        valued = {name: x.reshape(num // size, size, *x.shape[1:]) for name, x in valued.items()}  # [N, B, ...]
         gap = compiled[key](state, batches, valued, run_keys(config.seed)[2])
         return {name: float(value) for name, value in gap.items()}
 

@@ -106,19 +106,27 @@ def recipe_row(title: str, config: ml_collections.ConfigDict, dataset: data.Data
     )  # fmt: skip
 
 
+def plain(config: ml_collections.ConfigDict, precision: str) -> ml_collections.ConfigDict:
+    """The game that the peer plays: 28x28x1 - 14x14x64 - 7x7x128 and back, one step of each player and no more."""
+    config.precision, config.ema_decay, config.batch_size, config.model.disc_steps = precision, 0.0, 64, 1
+    config.model.channels, config.model.label_smoothing = (64, 128), 0.0
+    config.optimizer.schedule, config.model.disc_learning_rate = "constant", 0.0
+    config.evaluation.duality_gap_steps = 0
+    return config
+
+
 def dcgan(dataset: data.Dataset, precision: str) -> list[Row]:
-    """The step of configs/gan.py:mnist, one of each player, without the moving average, which the peer has not."""
-    config = recipes.get_config("mnist")
-    config.precision, config.ema_decay = precision, 0.0
+    """The step of configs/gan.py:mnist with networks of two convolutions, without what the peer has not."""
+    config = plain(recipes.get_config("mnist"), precision)
+    config.optimizer.learning_rate = 2e-4
     peer = functools.partial(torch_gan.contestants, "dcgan")
     row = recipe_row("DCGAN step", config, dataset)
     return [row._replace(package="torch", peer=peer, bars={LOOP: 1.0, CALL: 1.0})]
 
 
 def gradient_penalty(dataset: data.Dataset, precision: str) -> list[Row]:
-    """Of configs/gan.py:wgan_gp one step of the critic and one of the generator, without the moving average."""
-    config = recipes.get_config("wgan_gp")
-    config.precision, config.ema_decay, config.batch_size, config.model.disc_steps = precision, 0.0, 64, 1
+    """Of configs/gan.py:wgan_gp one step of the critic and one of the generator, with the networks of `dcgan`."""
+    config = plain(recipes.get_config("wgan_gp"), precision)
     peer = functools.partial(torch_gan.contestants, "gradient_penalty")
     row = recipe_row("gradient penalty step", config, dataset)
     return [row._replace(package="torch", peer=peer, bars={LOOP: 1.0, CALL: 1.0})]
@@ -133,7 +141,7 @@ def gans(dataset: data.Dataset, precision: str) -> list[Row]:
     rows = []
     for variant in recipes.VARIANTS:
         config = recipes.get_config(variant)
-        config.precision = precision
+        config.precision, config.evaluation.duality_gap_steps = precision, 0
         if variant in SAME_STEP or config.model.network == "bilinear":
             continue
         own = {"mnist_5k": "", "stacked_mnist": "stacked_mnist_5k"}.get(config.data.name, config.data.name)

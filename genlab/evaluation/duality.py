@@ -15,10 +15,10 @@ PyTree = Any
 def make_duality_gap(algorithm: Algorithm, num_steps: int) -> Callable[[State, Batch, Batch, Key], dict[str, Array]]:
     """An estimate of max_d V(g, d) - min_g V(g, d) of a game with the players "gen" and "disc".
 
-    V is minus the discriminator's loss. Each player in turn takes `num_steps` steps of its own against the other, who
-    stands still; then V is measured on other examples. At an equilibrium neither gains anything. A player that is
-    followed for a few steps only gains less than it could, so that the estimate is from below, and as the examples
-    differ it can be negative.
+    V is minus the discriminator's loss. Each player in turn takes `num_steps` steps of its own, by its own loss and
+    optimizer, against the other, who stands still; then V is measured on other examples. At an equilibrium neither gains
+    anything. A player that is followed for a few steps only gains less than it could, so that the estimate is from below;
+    as the examples differ, and as the generator's loss need not be V (the non-saturating one is not), it can be negative.
 
     Args:
         algorithm: whose `step` is simultaneous, one step of each player (put back after each, the one who stands still
@@ -26,8 +26,8 @@ def make_duality_gap(algorithm: Algorithm, num_steps: int) -> Callable[[State, B
         num_steps: of either player.
 
     Returns:
-        (state, batches [num_steps, B, ...] to move on, batch to measure on, key) -> `duality_gap`, in the loss's units,
-        and its parts, `disc_gain` and `gen_gain`.
+        (state, batches [num_steps, B, ...] to move on, batches [N, B, ...] to measure on, key) -> `duality_gap`, in the
+        loss's units, and its parts, `disc_gain` and `gen_gain`.
 
     Reference: Grnarova et al. 2019, "A domain agnostic measure for monitoring and evaluating GANs", section 4.
     """
@@ -41,9 +41,13 @@ def make_duality_gap(algorithm: Algorithm, num_steps: int) -> Callable[[State, B
 
         return jax.lax.scan(step, state, (batches, jax.random.split(key, num_steps)))[0]
 
-    def duality_gap(state: State, batches: Batch, batch: Batch, key: Key) -> dict[str, Array]:
+    def duality_gap(state: State, batches: Batch, held_out: Batch, key: Key) -> dict[str, Array]:
         key_disc, key_gen, key_value = jax.random.split(key, 3)
-        value = lambda state: -jnp.mean(algorithm.evaluate(state, batch, key_value)["disc_loss"])
+
+        def value(state: State) -> Array:
+            losses = jax.lax.map(lambda batch: algorithm.evaluate(state, batch, key_value)["disc_loss"], held_out)
+            return -jnp.mean(losses)  # [N, B]
+
         now = value(state)
         disc_gain = value(response(state, batches, key_disc, "disc")) - now
         gen_gain = now - value(response(state, batches, key_gen, "gen"))

@@ -37,7 +37,7 @@ def modes_block(
 
     Returns:
         `modes_covered` of K; `high_quality_share`, the fraction of samples that count; `reverse_kl`, KL(p || uniform)
-        of their distribution p over modes, in nats, left out where no sample counts; and with test points
+        of their distribution p over modes, in nats, and log K where no sample counts; and with test points
         `wasserstein`, the exact 2-Wasserstein distance of samples and as many test points, and `wasserstein_floor`,
         that of other test points from the same.
 
@@ -65,11 +65,11 @@ def modes_block(
             "perfect_sampler": perfect_share,
         },
     }  # fmt: skip
-    if counts.any():
-        block["reverse_kl"] = {
-            "value": kl_from_uniform(counts), "unit": "nats", **protocol, "of": "samples of high quality",
-            "perfect_sampler": expected_kl(round(num * perfect_share), num_modes),
-        }  # fmt: skip
+    block["reverse_kl"] = {
+        "value": kl_from_uniform(counts) if counts.any() else math.log(num_modes),  # of none: the worst there is
+        "unit": "nats", **protocol, "of": "samples of high quality",
+        "perfect_sampler": expected_kl(round(num * perfect_share), num_modes),
+    }  # fmt: skip
     if test is not None:
         block |= _wasserstein_block(samples, np.asarray(test, np.float64))
     return block

@@ -6,8 +6,8 @@ that made it, so that one forward pass of the generator serves both players.
 
     "alternating"     the discriminator moves, then the generator against the new one: what GANs do
     "simultaneous"    both follow their gradients at the same point: oscillates, and diverges in a bilinear game
-    "extragradient"   both look one step ahead and follow, from where they are, the gradients there
-                      (Korpelevich 1976; Gidel et al. 2019, algorithm 2)
+    "extragradient"   both look one step ahead and follow, from where they are, the gradients there, on the same
+                      examples and noise (Korpelevich 1976; for GANs Gidel et al. 2019, who draw anew)
 
 An optimistic optimizer (`optimistic_sgd`, `optimistic_adam`; Daskalakis et al. 2018) cures simultaneous descent too,
 and so does averaging.
@@ -112,28 +112,31 @@ def make_step(
         (gradients,) = pull_back(gradient)
         return move(gen, gen_tx, gradients, stats), metrics
 
-    def together(now: Players, batch: Batch, key: Key, restrain: Callable = game.restrain) -> tuple[Players, Metrics]:
-        """One step of each; the generator plays once."""
+    def together(
+        now: Players, batch: Batch, key: Key, restrain: Callable = game.restrain
+    ) -> tuple[Players, Player, Metrics]:
+        """One step of each, for which the generator plays once; and the discriminator that it saw."""
         key_play, key_memory, key_disc, key_gen = jax.random.split(key, 4)
         x, pull_back, stats = play(now.gen, batch, key_play)
         memory, fakes = game.remember(now.memory, {**batch, "x": jax.lax.stop_gradient(x)}, key_memory)
         disc, disc_metrics = disc_step(now.disc, batch, fakes, key_disc, restrain)
         seen = disc if dynamics == "alternating" else now.disc
         gen, gen_metrics = gen_step(now.gen, seen, batch, x, pull_back, stats, key_gen)
-        return Players(gen, disc, memory), {**disc_metrics, **gen_metrics}
+        return Players(gen, disc, memory), seen, {**disc_metrics, **gen_metrics}
 
-    def extragradient(now: Players, batch: Batch, key: Key) -> tuple[Players, Metrics]:
+    def extragradient(now: Players, batch: Batch, key: Key) -> tuple[Players, Player, Metrics]:
         """The step that the players would take one step ahead, from where they are."""
-        ahead, _ = together(now, batch, key)
+        ahead, _, _ = together(now, batch, key)
+        ahead = ahead._replace(memory=now.memory)  # what was only thought of is not remembered
         # where a step ends is restrained, not the step: one that is ahead at the border would have no way to it
-        after, metrics = together(ahead, batch, key, restrain=lambda params: params)
+        after, seen, metrics = together(ahead, batch, key, restrain=lambda params: params)
 
         def from_here(here: Player, ahead: Player, after: Player) -> Player:
             params = jax.tree.map(lambda h, a, b: h + (b - a), here.params, ahead.params, after.params)
             return dataclasses.replace(after, params=params)
 
         gen, disc = from_here(now.gen, ahead.gen, after.gen), from_here(now.disc, ahead.disc, after.disc)
-        return Players(gen, dataclasses.replace(disc, params=game.restrain(disc.params)), after.memory), metrics
+        return Players(gen, dataclasses.replace(disc, params=game.restrain(disc.params)), after.memory), seen, metrics
 
     def step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
         now = Players(state.players["gen"], state.players["disc"], state.memory)
@@ -150,10 +153,10 @@ def make_step(
         if disc_steps > 1:
             now, _ = jax.lax.scan(practise, now, (first, jax.random.split(key_first, disc_steps - 1)))
         one_round = extragradient if dynamics == "extragradient" else together
-        now, metrics = one_round(now, last, key_round)
+        now, seen, metrics = one_round(now, last, key_round)
         for i in range(gen_steps - 1):
             key_play, key_gen = jax.random.split(jax.random.fold_in(key_more, i))
-            gen, _ = gen_step(now.gen, now.disc, last, *play(now.gen, last, key_play), key_gen)
+            gen, _ = gen_step(now.gen, seen, last, *play(now.gen, last, key_play), key_gen)
             now = now._replace(gen=gen)
         players, average = {"gen": now.gen, "disc": now.disc}, dict(state.average)
         if average:

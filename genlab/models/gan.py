@@ -37,11 +37,13 @@ class AdversarialLoss(NamedTuple):
         discriminator: (real logits f32[B], fake logits f32[B]) -> f32[B].
         generator: (fake logits, real logits) -> f32[B]; most do not look at the real ones.
         is_relativistic: whether the generator's does.
+        threshold: logits above it say "real"; None where they mean nothing but by comparison.
     """
 
     discriminator: Callable[[Array, Array], Array]
     generator: Callable[[Array, Array], Array]
     is_relativistic: bool = False
+    threshold: float | None = 0.0
 
 
 class Regulariser(NamedTuple):
@@ -65,7 +67,8 @@ class Replay(NamedTuple):
 
     Attributes:
         capacity: examples that are kept, the oldest going first; 0: none, and no replay.
-        share: of the fakes that the discriminator is shown, those drawn from the buffer; the others are new.
+        share: of the fakes that the discriminator is shown, those drawn from the buffer, whole packs of them; the others
+            are new.
     """
 
     capacity: int = 0
@@ -113,12 +116,11 @@ def gan(
             multiple of M.
         augment: kinds of `differentiable_augment`, of real and fake images alike wherever the discriminator looks.
         dynamics, disc_steps, gen_steps, unroll_steps: see `genlab.models.adversarial.make_step`.
-        ema_decay: of the moving average of the generator that everything but `step` uses; a concrete 0 for none.
+        ema_decay: of the moving average of the generator that `generate` and `decode` use; a concrete 0 for none.
 
     Returns:
         Algorithm. `decode` maps codes to examples, and is None where a label is needed. `evaluate` gives, with the
-        batch's own statistics as in training, either player's loss, the logits and the discriminator's accuracy, the
-        mean of its two kinds of being right; where packs are judged an example has its pack's. Of one-dimensional
+        batch's own statistics as in training, either player's loss, the logits and the discriminator's `accuracy`; where packs are judged an example has its pack's. Of one-dimensional
         points `step` tells the mean of the fakes and the mean slope of the discriminator at real points.
     """
     to_network = (lambda x: 2.0 * x - 1.0) if images else (lambda x: x)
@@ -161,7 +163,7 @@ def gan(
         if not replay_buffer.capacity:
             return memory, fakes
         memory = replay.push(memory, kept(fakes))
-        num = round(replay_buffer.share * fakes["x"].shape[0])
+        num = round(replay_buffer.share * fakes["x"].shape[0] / packing) * packing  # no pack is of both
         old = replay.draw(memory, key, num)
         return memory, {name: jnp.concatenate([old[name], new[num:]]) for name, new in kept(fakes).items()}
 
@@ -175,7 +177,7 @@ def gan(
         fake_logits, stats = judge.logits(params, stats, fake, fake_label)
         critic = lambda x: judge.logits(params, stats, x, real_label)[0]
         value = jnp.mean(loss.discriminator(real_logits, fake_logits))
-        metrics = {"disc_loss": value, **of_logits(real_logits, fake_logits)}
+        metrics = {"disc_loss": value, **of_logits(real_logits, fake_logits, loss.threshold)}
         if not images and real.shape[1:] == (1,):  # in one dimension the players can be plotted
             slope = jax.grad(lambda x: jnp.sum(critic(x)))(real)
             metrics |= {"gen_mean": jnp.mean(fake), "disc_slope": jnp.mean(slope)}
@@ -196,7 +198,8 @@ def gan(
     def restrain(params: PyTree) -> PyTree:
         if is_off(regulariser.clip):
             return params
-        return jax.tree.map(lambda leaf: jnp.clip(leaf, -regulariser.clip, regulariser.clip), params)
+        limit = jnp.where(jnp.asarray(regulariser.clip) == 0.0, jnp.inf, regulariser.clip)  # a traced 0 is none, too
+        return jax.tree.map(lambda leaf: jnp.clip(leaf, -limit, limit), params)
 
     judge = make_judge(
         discriminator, conditional=conditional, packing=packing, augment=augment,
@@ -230,7 +233,7 @@ def gan(
             "gen_loss": loss.generator(fake_logits, real_logits),
             "real_logit": real_logits,
             "fake_logit": fake_logits,
-            "accuracy": 0.5 * (real_logits > 0).astype(jnp.float32) + 0.5 * (fake_logits < 0).astype(jnp.float32),
+            "accuracy": accuracy(real_logits, fake_logits, loss.threshold),
         }
         return {name: jnp.repeat(term, packing)[:size] for name, term in terms.items()}
 
@@ -238,7 +241,19 @@ def gan(
     return Algorithm(init_state, step, evaluate, generate, None, decode, None, "implicit")
 
 
-def of_logits(real_logits: Array, fake_logits: Array) -> Metrics:
-    """How the discriminator does: its mean logits, and its accuracy, 1/2 where it cannot tell."""
-    right = jnp.mean(real_logits > 0, dtype=jnp.float32) + jnp.mean(fake_logits < 0, dtype=jnp.float32)
-    return {"real_logit": jnp.mean(real_logits), "fake_logit": jnp.mean(fake_logits), "accuracy": 0.5 * right}
+def of_logits(real_logits: Array, fake_logits: Array, threshold: float | None) -> Metrics:
+    """How the discriminator does: its mean logits, and its accuracy."""
+    right = jnp.mean(accuracy(real_logits, fake_logits, threshold))
+    return {"real_logit": jnp.mean(real_logits), "fake_logit": jnp.mean(fake_logits), "accuracy": right}
+
+
+def accuracy(real_logits: Array, fake_logits: Array, threshold: float | None) -> Array:
+    """f32[B], the mean of a discriminator's two kinds of being right; 1/2 on average where it cannot tell.
+
+    Without a threshold a logit is right as often as it lies on its side of the other kind's, ties half: the mean over
+    the batch is then the area under the ROC curve.
+    """
+    if threshold is not None:
+        return 0.5 * (real_logits > threshold).astype(jnp.float32) + 0.5 * (fake_logits < threshold).astype(jnp.float32)
+    above = 0.5 + 0.5 * jnp.sign(real_logits[:, None] - fake_logits)  # [B, B]
+    return 0.5 * (jnp.mean(above, axis=1) + jnp.mean(above, axis=0))

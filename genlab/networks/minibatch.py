@@ -74,7 +74,7 @@ class MinibatchDiscrimination(nn.Module):
         """f[B, A] -> f[B, A + num_kernels]."""
         if x.ndim != 2:
             raise ValueError(f"MinibatchDiscrimination takes [B, A], not {x.shape}")
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.num_kernels, self.kernel_dim))
+        kernel = self.param("tensor", self.kernel_init, (x.shape[-1], self.num_kernels, self.kernel_dim))
         x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
         rows = jnp.einsum("ia,abc->ibc", x, kernel).astype(jnp.float32)  # [B, num_kernels, kernel_dim]
         distance = jnp.sum(jnp.abs(rows[:, None] - rows), axis=-1)  # [B, B, num_kernels]

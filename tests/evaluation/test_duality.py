@@ -50,7 +50,7 @@ def at(g, d):
 
 
 def found_gap(g, d, batches=BATCHES, batch=BATCH, num=NUM, key=KEY, noise=0.0):
-    gap = jax.jit(make_duality_gap(game(noise), num))(at(g, d), batches, batch, key)
+    gap = jax.jit(make_duality_gap(game(noise), num))(at(g, d), batches, {"x": batch["x"][None]}, key)
     return {name: float(number) for name, number in gap.items()}
 
 

@@ -33,8 +33,10 @@ def test_samples_beyond_three_sigma_count_for_nothing():
     assert found["reverse_kl"] == pytest.approx(math.log(4))
 
 
-def test_no_sample_near_a_mode_leaves_no_divergence():
-    assert values(modes.modes_block(np.zeros((5, 2)), RING, 0.01)) == {"modes_covered": 0, "high_quality_share": 0.0}
+def test_no_sample_near_a_mode_is_as_bad_as_it_gets():
+    assert values(modes.modes_block(np.zeros((5, 2)), RING, 0.01)) == {
+        "modes_covered": 0, "high_quality_share": 0.0, "reverse_kl": pytest.approx(math.log(len(RING))),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("means", [RING, np.array([[-5.0], [3.0], [9.0]])], ids=["plane", "line"])

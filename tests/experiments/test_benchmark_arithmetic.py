@@ -158,8 +158,11 @@ def test_every_gan_has_a_row_with_its_products(dataset, monkeypatch):
     expected = set(gan_recipes.VARIANTS) - others
     assert {title.split(", ")[1] for title in found} == expected and len(found) == len(expected)
     # how far they may be apart: a linear loss has the same gradient whatever the logits are; spectral norms, and the
-    # distances of a minibatch, are products that are not counted
-    counted = {"conditional": 0, "wgan": 3e-4, "r1": 3e-4, "packed": 0, "minibatch": 1e-3, "sngan": 5e-3, "ring": 0}
+    # distances of a minibatch, are products that are not counted; a side of seven is cropped from one of eight, whose
+    # products are not counted either
+    cropped = 0.07
+    counted = {"conditional": cropped, "wgan": cropped, "r1": cropped, "packed": cropped, "minibatch": cropped,
+               "sngan": cropped, "ring": 0}  # fmt: skip
     for title, row in found.items():
         variant = title.split(", ")[1]
         assert kernels(row.algorithm, row.dataset) == from_layers(row), title

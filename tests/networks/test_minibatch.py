@@ -90,7 +90,7 @@ def discrimination(dtype=None):
 
 def test_discrimination_is_the_papers_double_sum():
     x, (module, variables) = normal(3, (6, 4)), discrimination()
-    kernel = variables["params"]["kernel"]
+    kernel = variables["params"]["tensor"]
     assert kernel.shape == (4, 3, 2) and kernel.dtype == jnp.float32
     y = module.apply(variables, x)
     assert y.shape == (6, 7)
@@ -104,8 +104,8 @@ def test_discriminations_gradient_is_that_of_the_double_sum():
     gradients = jax.grad(lambda *given: jnp.sum(weights.astype(np.float32) * module.apply(*given)[:, 4:]), (0, 1))(
         variables, jnp.asarray(x)
     )
-    arrays = [np.float64(variables["params"]["kernel"]), np.float64(x)]
-    for which, gradient in enumerate([gradients[0]["params"]["kernel"], gradients[1]]):
+    arrays = [np.float64(variables["params"]["tensor"]), np.float64(x)]
+    for which, gradient in enumerate([gradients[0]["params"]["tensor"], gradients[1]]):
         numeric = np.empty(gradient.shape)
         for place in np.ndindex(*gradient.shape):
             ends = []
@@ -127,7 +127,7 @@ def test_discrimination_finds_a_generator_of_one_image():
 
 def test_discriminations_kernel_starts_with_columns_of_unit_length():
     module = MinibatchDiscrimination(num_kernels=50, kernel_dim=8)
-    kernel = module.init(jax.random.key(1), jnp.zeros((1, 256)))["params"]["kernel"]
+    kernel = module.init(jax.random.key(1), jnp.zeros((1, 256)))["params"]["tensor"]
     squares = np.sum(np.square(kernel), axis=0)  # each has variance 2 / 256
     assert squares.mean() == pytest.approx(1, abs=0.02) and squares.std() == pytest.approx(np.sqrt(2 / 256), rel=0.2)
 
@@ -136,7 +136,7 @@ def test_discrimination_in_bfloat16_takes_distances_in_float32():
     x, (module, variables) = normal(7, (64, 4)), discrimination(jnp.bfloat16)
     y = module.apply(variables, x)
     assert y.dtype == jnp.bfloat16
-    rows = jnp.einsum("ia,abc->ibc", x.astype(jnp.bfloat16), variables["params"]["kernel"].astype(jnp.bfloat16))
+    rows = jnp.einsum("ia,abc->ibc", x.astype(jnp.bfloat16), variables["params"]["tensor"].astype(jnp.bfloat16))
     rows = np.asarray(rows.astype(jnp.float32), np.float64).reshape(64, -1)
     want = slow_discrimination(rows, np.eye(6).reshape(6, 3, 2))
     np.testing.assert_allclose(y[:, 4:].astype(jnp.float32), want, rtol=2**-8)
