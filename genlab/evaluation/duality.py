@@ -16,9 +16,10 @@ def make_duality_gap(algorithm: Algorithm, num_steps: int) -> Callable[[State, B
     """An estimate of max_d V(g, d) - min_g V(g, d) of a game with the players "gen" and "disc".
 
     V is minus the discriminator's loss. Each player in turn takes `num_steps` steps of its own, by its own loss and
-    optimizer, against the other, who stands still; then V is measured on other examples. At an equilibrium neither gains
-    anything. A player that is followed for a few steps only gains less than it could, so that the estimate is from below;
-    as the examples differ, and as the generator's loss need not be V (the non-saturating one is not), it can be negative.
+    optimizer, against the other, who stands still; then V is measured on other examples. At an equilibrium neither
+    gains anything. A player that is followed for a few steps only gains less than it could, so that the estimate is
+    from below; as the examples differ, and as the generator's loss need not be V (the non-saturating one is not), it
+    can be negative.
 
     Args:
         algorithm: whose `step` is simultaneous, one step of each player (put back after each, the one who stands still
