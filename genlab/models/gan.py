@@ -67,8 +67,8 @@ class Replay(NamedTuple):
 
     Attributes:
         capacity: examples that are kept, the oldest going first; 0: none, and no replay.
-        share: of the fakes that the discriminator is shown, those drawn from the buffer, whole packs of them; the others
-            are new.
+        share: of the fakes that the discriminator is shown, those drawn from the buffer, in whole packs; the others are
+            new.
     """
 
     capacity: int = 0
