@@ -120,9 +120,9 @@ def gan(
 
     Returns:
         Algorithm. `decode` maps codes to examples, and is None where a label is needed. `evaluate` gives, with the
-        batch's own statistics as in training, either player's loss, the logits and the discriminator's `accuracy`; where
-        packs are judged an example has its pack's. Of one-dimensional points `step` tells the mean of the fakes and the
-        mean slope of the discriminator at real points.
+        batch's own statistics as in training, either player's loss, the logits and the discriminator's `accuracy`;
+        where packs are judged an example has its pack's. Of one-dimensional points `step` tells the mean of the fakes
+        and the mean slope of the discriminator at real points.
     """
     to_network = (lambda x: 2.0 * x - 1.0) if images else (lambda x: x)
     from_network = (lambda x: 0.5 * (x + 1.0)) if images else (lambda x: x)
