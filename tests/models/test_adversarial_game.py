@@ -203,6 +203,22 @@ def test_the_generator_takes_its_steps_against_one_discriminator():
     assert_players(found, gen, disc)
 
 
+def test_in_simultaneous_play_its_further_steps_are_against_the_discriminator_that_the_first_saw():
+    given, gen = batch(6), GEN
+    *found, _, _ = after(given, dynamics="simultaneous", gen_steps=3)
+    for _ in range(3):
+        gen = improve(gen, DISC, given)
+    assert_players(found, gen, learn(GEN, DISC, given))
+
+
+def test_an_extragradient_remembers_what_was_shown_and_not_what_was_thought_of():
+    count = lambda memory, fakes, key: (memory + fakes["x"].size, fakes)
+    for dynamics in adversarial.DYNAMICS:
+        state = start().replace(memory=jnp.int32(0))
+        *_, state, _ = after(batch(6), GAME._replace(remember=count), state, dynamics=dynamics)
+        assert state.memory == 6
+
+
 def test_every_play_and_every_step_of_the_discriminator_has_a_key_of_its_own():
     """A number drawn from each is noted in the player's stats; the plays that train the discriminator leave none."""
     number = lambda key: jax.random.randint(key, (), 0, 2**20).astype(jnp.float32)

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from genlab.losses import adversarial
-from genlab.models.gan import PENALTIES, AdversarialLoss, Regulariser, Replay, gan
+from genlab.models.gan import PENALTIES, AdversarialLoss, Regulariser, Replay, accuracy, gan
 from genlab.models.judge import pack
 from genlab.networks.conditional import WithLabels
 from genlab.networks.discriminators import DCGANTrunk, DenseTrunk, Discriminator, MaxoutTrunk, Quadratic
@@ -529,3 +530,21 @@ def test_extragradient_recovers_a_gaussian():
 def test_simultaneous_descent_goes_round_it():
     mean, _ = recovered("simultaneous")
     assert np.std(mean[-1_000:]) > 0.2 and not np.any(np.isnan(mean))
+
+
+@pytest.mark.parametrize("shift", [0.0, 50.0, -50.0])
+def test_accuracy_by_comparison_is_the_area_under_the_roc_curve_whatever_the_shift(shift):
+    real, fake = RNG.normal(1, 1, 30).astype(np.float32), RNG.normal(size=30).astype(np.float32)
+    fake[:3] = real[:3]  # ties
+    found = accuracy(jnp.asarray(real + shift), jnp.asarray(fake + shift), None)
+    labels = np.repeat([1, 0], 30)
+    assert np.mean(found) == pytest.approx(roc_auc_score(labels, np.concatenate([real, fake])), abs=1e-4)
+    one = np.mean([(real[5] > other) + 0.5 * (real[5] == other) for other in fake])
+    other = np.mean([(fake[5] < each) + 0.5 * (fake[5] == each) for each in real])
+    assert found[5] == pytest.approx(0.5 * (one + other), abs=1e-5)
+
+
+def test_accuracy_is_by_the_threshold_of_the_loss():
+    real, fake = jnp.array([1.1, 0.9, 0.4]), jnp.array([0.1, -0.1, 0.6])
+    np.testing.assert_array_equal(accuracy(real, fake, 0.5), [1, 1, 0])
+    np.testing.assert_array_equal(accuracy(real, fake, 0.0), [0.5, 1, 0.5])
