@@ -5,8 +5,8 @@ python -m experiments.mode_collapse --data=ring [--methods=gan,packing2,replay,m
 
 --data is ring, grid, stacked_mnist or stacked_mnist_5k. Every method is configs/gan.py's recipe of that data with the
 fields below changed, trained for all seeds in one program; it lives in workdir/METHOD as any run does. The same command
-goes on where it was stopped. Samples are those of the last step, nothing is chosen. Leaves mode_collapse.json and, of
-points, mode_collapse.png.
+goes on where it was stopped. Samples are those of the last step, nothing is chosen. Leaves mode_collapse.json and
+mode_collapse.png, the samples of every method's first seed.
 """
 
 import math
@@ -66,6 +66,7 @@ SOURCE = (
     "Lin et al. 2018 (PacGAN), 400,000 steps (stacked MNIST 100,000), ten seeds; stacked GAN: Srivastava et al. 2017; "
     "?: recalled, not read"
 )
+POINTS, IMAGES = ("ring", "grid"), 12  # of which a figure shows all samples; images of a row, of what is no points
 PUBLISHED_STEPS = {"ring": 400_000, "grid": 400_000, "stacked_mnist": 100_000, "stacked_mnist_5k": 100_000}
 NUMBERS = {"modes_covered": 1.0, "high_quality_share": 100.0, "reverse_kl": 1.0, "wasserstein": 1.0}  # -> factor
 
@@ -112,8 +113,7 @@ def main(arguments: list[str]) -> None:
     report = {"data": name, "num_seeds": given.num_seeds, "num_steps": num_steps, "published": SOURCE}
     write_json(root / "mode_collapse.json", {**report, "rows": rows})
     print("\n" + table(name, rows, given.num_seeds, num_steps))
-    if data.load(name, given.data_dir, 0).modes is not None:
-        draw(root, name, methods)
+    draw(root, name, methods)
     print(f"\nwritten to {root}")
 
 
@@ -137,6 +137,8 @@ def row(name: str, method: str, card: dict[str, Any], plain: dict[str, Any] | No
         found[number] = {"mean": statistics.fmean(values), "standard_error": error, "values": values}
         if "perfect_sampler" in block[number]:
             found[number]["perfect_sampler"] = block[number]["perfect_sampler"]
+        elif f"{number}_floor" in block:
+            found[number]["perfect_sampler"] = block[f"{number}_floor"]["value"]
         if method != "gan" and plain and number in plain["generation"]:
             ours, theirs = of_members(card, number), of_members(plain, number)
             if len(both := sorted(ours.keys() & theirs.keys())) > 1:
@@ -177,16 +179,19 @@ def table(name: str, rows: list[dict[str, Any]], num_seeds: int, num_steps: int)
 
 def draw(root: pathlib.Path, name: str, methods: list[str]) -> None:
     """The samples of every method's first seed."""
-    from genlab.plots import files, phase
+    from genlab.plots import files, phase, samples
 
-    modes = data.load(name, "", 0).modes
-    assert modes is not None
-    samples, by_number = {}, lambda path: int(path.parent.name)
+    found, by_number = {}, lambda path: int(path.parent.name)
     for method in methods:
         with np.load(min((root / method / "members").glob("*/samples.npz"), key=by_number)) as arrays:
-            samples[method] = arrays["points"]
+            found[method] = arrays["points"] if "points" in arrays else arrays["images"][:IMAGES]
+    if name not in POINTS:
+        files.save(samples.image_rows(found, IMAGES), root / "mode_collapse.png")
+        return
+    modes = data.load(name, "", 0).modes
+    assert modes is not None
     reach = 1.4 * float(np.abs(modes.means).max())
-    files.save(phase.mode_collapse(samples, modes.means, modes.sigma, (-reach, reach, -reach, reach)),
+    files.save(phase.mode_collapse(found, modes.means, modes.sigma, (-reach, reach, -reach, reach)),
                root / "mode_collapse.png")  # fmt: skip
 
 
