@@ -136,5 +136,5 @@ def test_impossible_requests_are_refused():
         data.load("waves", num_validation=-1)
     with pytest.raises(InputError, match="'waves' holds time series"):
         data.load("waves", image_size=28)
-    with pytest.raises(InputError, match=r"unknown dataset 'wave', nearest is 'waves'.*spirals, waves"):
+    with pytest.raises(InputError, match=r"unknown dataset 'wave', nearest is 'waves'.*gaussian, waves"):
         data.load("wave")
