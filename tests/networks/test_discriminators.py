@@ -179,7 +179,7 @@ def test_projection_adds_the_inner_product_of_features_and_embedding(labels):
 def test_minibatch_kernels_are_appended_to_what_the_dense_logit_is_made_of_alone():
     module = Discriminator(TRUNK, "projection", 3, num_kernels=4, kernel_dim=2)
     params = shapes(module, jnp.zeros((6, 4, 4, 2)), LABEL)["params"]
-    assert params["MinibatchDiscrimination_0"] == {"kernel": (7, 4, 2)}
+    assert params["MinibatchDiscrimination_0"] == {"tensor": (7, 4, 2)}
     assert params["Dense_0"]["kernel"] == (11, 1) and params["Embed_0"]["embedding"] == (3, 7)
 
 
