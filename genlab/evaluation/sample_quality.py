@@ -1,195 +1,22 @@
-"""How near generated images are to real ones, in a feature space: fidelity, coverage, class balance, memorisation.
+"""How good generated images are, in a feature space: fidelity, coverage, class balance, memorisation; for a card."""
 
-The functions take features f[N, D] and count in float64; what is as large as a matrix of all distances is made a few
-rows at a time.
-"""
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from genlab.errors import InputError
 from genlab.evaluation.extractor import Extractor
+from genlab.evaluation.feature_distances import density_coverage, kernel_distance, precision_recall
 from genlab.evaluation.generation import frechet_distance
 from genlab.evaluation.held_out import mean_and_error
+from genlab.evaluation.memorisation import memorisation
 
 Number = dict[str, Any]
 
-CHUNK_ELEMENTS = 1 << 23  # of a matrix of distances that are in memory together: 64 MB
 IMAGES_PER_CHUNK = 2_000  # that are floats together
 MAX_REAL = 10_000  # test images that samples are compared with
-FIRST_PERCENTILE = 0.01
-EXACT = 1e-4  # of the median distance of a test image: nearer than this is a copy, up to the rounding of features
 NAMES = {"features": ("frechet_features", "kernel_features"), "FID": ("fid", "kid")}  # by an extractor's convention
-
-
-def kernel_distance(a: np.ndarray, b: np.ndarray) -> Number:
-    """Squared maximum mean discrepancy with the kernel (x.y / D + 1)^3; with Inception's features it is the KID.
-
-    The U-statistic of all pairs, without bias, so that it falls below zero where the sets are alike. Reference code
-    averages it over random subsets, which has the same expectation and a larger variance; subsets as large as the sets
-    would moreover all be the same, and their spread no error.
-
-    Args:
-        a, b: f[N, D], f[M, D]; at least 3 of each.
-
-    Returns:
-        `value`, and its `standard_error` by the two-sample jackknife, which errs upwards where the sets are alike.
-
-    Raises:
-        InputError: fewer examples, or features of different sizes.
-
-    Reference: Binkowski et al. 2018, "Demystifying MMD GANs", section 4; Arvesen 1969 for the jackknife.
-    """
-    a, b = check_features(a, b, at_least=3)
-    (m, dim), n = a.shape, len(b)
-    kernel = lambda products: np.power(products / dim + 1.0, 3)
-
-    def sums(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of the kernel over y, for every x; over x, for every y."""
-        rows, columns = np.empty(len(x)), np.zeros(len(y))
-        for part in row_chunks(len(x), len(y)):
-            values = x[part] @ y.T / dim + 1.0
-            values *= values * values  # ten times faster than a power
-            rows[part] = values.sum(axis=1)
-            columns += values.sum(axis=0)
-        return rows, columns
-
-    within_a, within_b = (sums(x, x)[0] - kernel(np.square(x).sum(axis=1)) for x in (a, b))  # of all others
-    a_over_b, b_over_a = sums(a, b)
-    mean_a, mean_b = within_a.sum() / (m * (m - 1)), within_b.sum() / (n * (n - 1))
-    cross = a_over_b.sum()
-    # the statistic without one of a, and without one of b
-    without_a = (within_a.sum() - 2 * within_a) / ((m - 1) * (m - 2)) - 2 * (cross - a_over_b) / ((m - 1) * n)
-    without_b = (within_b.sum() - 2 * within_b) / ((n - 1) * (n - 2)) - 2 * (cross - b_over_a) / ((n - 1) * m)
-    variance = (m - 1) * without_a.var() + (n - 1) * without_b.var()
-    return {
-        "value": float(mean_a + mean_b - 2 * cross / (m * n)),
-        "standard_error": float(np.sqrt(variance)),
-        "estimator": "squared MMD, U-statistic, kernel (x.y / D + 1)^3; error by the jackknife",
-    }
-
-
-def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[float, float]:
-    """The share of fakes in the manifold of the reals, and of reals in that of the fakes.
-
-    A set's manifold is the union of balls about its examples that reach to their k-th neighbours; the boundary belongs
-    to it (<=), as in the paper and its code. No example is its own neighbour.
-
-    Args:
-        real, fake: f[N, D], f[M, D], more than k of each; both depend on N and M.
-        k: of neighbours, at least 1.
-
-    Raises:
-        InputError: k or fewer examples.
-
-    Reference: Kynkaanniemi et al. 2019, "Improved precision and recall metric", equations 1 and 2.
-    """
-    real, fake = check_features(real, fake, at_least=k + 1)
-    reach_real, reach_fake = squared_reach(real, k), squared_reach(fake, k)
-    in_real, in_fake = np.zeros(len(fake), bool), np.zeros(len(real), bool)
-    for part in row_chunks(len(fake), len(real)):
-        squared = squared_distances(fake[part], real)
-        in_real[part] = (squared <= reach_real).any(axis=1)
-        in_fake |= (squared <= reach_fake[part, None]).any(axis=0)
-    return float(in_real.mean()), float(in_fake.mean())
-
-
-def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> tuple[float, float]:
-    """How many of the reals' balls a fake is in on average, over k; and the share of those balls that hold a fake.
-
-    Balls about reals alone, which an outlier among the fakes cannot enlarge. The boundary does not belong to them (<),
-    as in the authors' code. Of two sets of N from one distribution the density is 1 on average and the coverage
-    1 - (N - 1) ... (N - k) / ((2N - 1) ... (2N - k)), for k = 5 and many examples 0.969.
-
-    Args:
-        real, fake: f[N, D], f[M, D], more than k of the first; the coverage depends on N and M.
-        k: of neighbours, at least 1.
-
-    Returns:
-        Density, >= 0 and possibly above 1, and coverage, in [0, 1].
-
-    Raises:
-        InputError: k or fewer examples.
-
-    Reference: Naeem et al. 2020, "Reliable fidelity and diversity metrics for generative models", section 3.
-    """
-    real, fake = check_features(real, fake, at_least=k + 1)
-    reach = squared_reach(real, k)
-    num_balls, covered = 0, np.zeros(len(real), bool)
-    for part in row_chunks(len(fake), len(real)):
-        inside = squared_distances(fake[part], real) < reach
-        num_balls += int(inside.sum())
-        covered |= inside.any(axis=0)
-    return num_balls / (k * len(fake)), float(covered.mean())
-
-
-def nearest_training(samples: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest of train f[M, D] to each of samples f[N, D]: indices i64[N] and Euclidean distances f64[N].
-
-    Of several as near, the first, up to rounding.
-    """
-    samples, train = check_features(samples, train, at_least=1)
-    squared_norms, doubled = np.square(train).sum(axis=1), 2.0 * train.T
-    indices = np.empty(len(samples), np.int64)
-    for part in row_chunks(len(samples), len(train)):
-        # |s - t|^2 - |s|^2 is enough to find it; the distance itself would cancel
-        score = samples[part] @ doubled
-        indices[part] = np.argmin(np.subtract(squared_norms, score, out=score), axis=1)
-    return indices, np.linalg.norm(samples - train[indices], axis=1)
-
-
-def memorisation(samples: np.ndarray, train: np.ndarray, test: np.ndarray) -> dict[str, Number]:
-    """Whether samples are nearer to the training set than new examples of the same distribution are.
-
-    `nearer_than_test` is the probability that a sample is nearer to its nearest training example than a test example
-    to its own (the Mann-Whitney statistic): 1/2 for fresh draws, 1 for copies. Samples that resemble no data at all
-    pull it below 1/2, and so hide copies among them; the other two numbers see those. `near_training_share` is the
-    share of samples that are nearer than 99 % of the test examples, 0.01 for fresh draws; `exact_copies` counts those
-    at distance zero.
-
-    Args:
-        samples, train, test: features f[N, D], f[M, D], f[K, D], N and K at least 2.
-
-    Returns:
-        The three as Numbers; the standard error of the first is DeLong's, given the training set.
-
-    Raises:
-        InputError: too few examples.
-
-    Reference: the statistic of Meehan et al. 2020, "A non-parametric test to detect data-copying in generative models",
-    in one cell; DeLong et al. 1988.
-    """
-    check_features(samples, test, at_least=2)
-    of_samples, of_test = (nearest_training(each, train)[1] for each in (samples, test))
-    farther = 1.0 - ranks(of_samples, of_test)  # of each sample, the share of test examples that are farther
-    nearer = ranks(of_test, of_samples)
-    error = np.sqrt(farther.var(ddof=1) / len(farther) + nearer.var(ddof=1) / len(nearer))
-    share, share_error = mean_and_error(of_samples < np.quantile(of_test, FIRST_PERCENTILE))
-    protocol = {"n": len(of_samples), "n_test": len(of_test), "n_train": len(train)}
-    return {
-        "nearer_than_test": {
-            "value": float(farther.mean()), "standard_error": float(error),
-            "estimator": "probability that a sample is nearer to the training set than a test image is; 0.5 is new",
-            **protocol,
-        },
-        "near_training_share": {
-            "value": share, "standard_error": share_error, "expected": FIRST_PERCENTILE,
-            "estimator": "samples nearer to the training set than 99 % of test images",
-            **protocol,
-        },
-        "exact_copies": {
-            "value": int(np.sum(of_samples <= EXACT * np.median(of_test))), "estimator": "samples at distance zero",
-            **protocol,
-        },
-    }  # fmt: skip
-
-
-def ranks(values: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """The share of `among` f[M] below each of f[N], ties counting half."""
-    among = np.sort(among)
-    return (np.searchsorted(among, values, "left") + np.searchsorted(among, values, "right")) / (2 * len(among))
 
 
 class ClassBalance(NamedTuple):
@@ -309,40 +136,6 @@ def class_numbers(
             "estimator": "samples that are classified as what was asked for", **about,
         }  # fmt: skip
     return block
-
-
-def check_features(a: np.ndarray, b: np.ndarray, at_least: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both in float64; InputError where they are no features of one size, or too few."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise InputError(f"sets of features are [N, D] and [M, D]; got {a.shape} and {b.shape}")
-    if min(len(a), len(b)) < at_least:
-        raise InputError(f"this comparison needs at least {at_least} examples of each; got {len(a)} and {len(b)}")
-    return a, b
-
-
-def row_chunks(num_rows: int, num_columns: int) -> Iterator[slice]:
-    """Slices of the rows of a matrix that hold CHUNK_ELEMENTS each, or one row."""
-    size = max(1, CHUNK_ELEMENTS // num_columns)
-    return (slice(first, min(first + size, num_rows)) for first in range(0, num_rows, size))
-
-
-def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """f64[N, M] between f64[N, D] and f64[M, D]."""
-    squared = -2.0 * a @ b.T
-    squared += np.square(a).sum(axis=1)[:, None]
-    squared += np.square(b).sum(axis=1)
-    return np.maximum(squared, 0.0, out=squared)
-
-
-def squared_reach(x: np.ndarray, k: int) -> np.ndarray:
-    """f64[N], the squared distance of each to the k-th nearest of the others."""
-    reach = np.empty(len(x))
-    for part in row_chunks(len(x), len(x)):
-        squared = squared_distances(x[part], x)
-        squared[np.arange(len(squared)), np.arange(part.start, part.stop)] = np.inf  # itself
-        reach[part] = np.partition(squared, k - 1, axis=1)[:, k - 1]
-    return reach
 
 
 def subset(x: np.ndarray, num: int) -> np.ndarray:

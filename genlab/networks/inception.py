@@ -230,29 +230,6 @@ def inception_features(weights: Weights, images: Array) -> Array:
         return jnp.mean(apply(weights, LAYERS, x), axis=(1, 2))
 
 
-def inception_probabilities(weights: Weights, features: Array, *, bias: bool = True) -> Array:
-    """What the Inception Score is computed from: the network's softmax over its 1008 classes.
-
-    Args:
-        weights: as `load_weights` gives them, from a file with "fc.weight" and "fc.bias".
-        features: f32[N, 2048], of `inception_features`.
-        bias: whether the last layer adds its bias, as the network was trained; the original Inception Score does not.
-
-    Returns:
-        f32[N, 1008], each row of sum 1.
-
-    Raises:
-        InputError: if the weights are without the last layer.
-    """
-    if "fc.weight" not in weights or "fc.bias" not in weights:
-        raise InputError(
-            "class probabilities need the entries fc.weight and fc.bias; these Inception weights lack them"
-        )
-    with jax.default_matmul_precision("highest"):
-        logits = features @ weights["fc.weight"].T
-    return nn.softmax(logits + weights["fc.bias"] if bias else logits)
-
-
 def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
     """Reads the network's weights from an .npz whose entries have the names of PyTorch's state dict.
 

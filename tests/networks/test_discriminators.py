@@ -7,37 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from linen_modules import KEY, made, normal, outputs, shapes
 
 from genlab.networks.discriminators import DCGANTrunk, DenseTrunk, Discriminator, MaxoutTrunk, Quadratic
 
-KEY = jax.random.key(0)
 LABEL = np.array([[2], [0], [1], [2], [1], [0]], np.int32)
-
-
-def normal(seed, shape):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def shapes(module, *args):
-    """Of all variables: collection -> layer -> name -> shape."""
-    return jax.tree.map(lambda leaf: leaf.shape, dict(jax.eval_shape(module.init, KEY, *args)))
-
-
-def made(module, *args):
-    """Variables where no bias is 0 and no scale or variance 1."""
-    rng = np.random.default_rng(2)
-
-    def draw(path, leaf):
-        values = 0.5 * rng.uniform(-1.0, 1.0, leaf.shape) + (path[-1].key in ("scale", "var"))
-        return values.astype(leaf.dtype)
-
-    return jax.tree.map_with_path(draw, dict(jax.eval_shape(module.init, KEY, *args)))
-
-
-def outputs(module, variables, *args, **options):
-    """Compiled, and the variables that training changes."""
-    run = lambda variables, *args: module.apply(variables, *args, mutable=["batch_stats"], **options)
-    return jax.jit(run)(variables, *args)
 
 
 def leaky(x):

@@ -6,36 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from linen_modules import KEY, made, normal, outputs, shapes
 
 from genlab.networks.generators import DCGANGenerator, DenseGenerator, halved
-
-KEY = jax.random.key(0)
-
-
-def normal(seed, shape):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def shapes(module, *args):
-    """Of all variables: collection -> layer -> name -> shape."""
-    return jax.tree.map(lambda leaf: leaf.shape, dict(jax.eval_shape(module.init, KEY, *args)))
-
-
-def made(module, *args):
-    """Variables where no bias is 0 and no scale or variance 1."""
-    rng = np.random.default_rng(2)
-
-    def draw(path, leaf):
-        values = 0.3 * rng.uniform(-1.0, 1.0, leaf.shape) + (path[-1].key in ("scale", "var"))
-        return values.astype(leaf.dtype)
-
-    return jax.tree.map_with_path(draw, dict(jax.eval_shape(module.init, KEY, *args)))
-
-
-def outputs(module, variables, *args, train=False):
-    """Compiled, and the variables that training changes."""
-    run = lambda variables, *args: module.apply(variables, *args, train=train, mutable=["batch_stats"])
-    return jax.jit(run)(variables, *args)
 
 
 def trained(x, scale, bias):
@@ -90,7 +63,7 @@ def test_a_dcgan_starts_from_its_papers_normals():
 
 def test_a_dcgan_is_its_layers_written_out():
     """Sides are odd, so that doubled ones are cropped: 13 x 10 from 7 x 5 from 4 x 3."""
-    variables, codes = made(DCGAN, CODE), normal(0, (6, 5))
+    variables, codes = made(DCGAN, CODE, size=0.3), normal(0, (6, 5))
     images, updated = outputs(DCGAN, variables, codes, train=True)
 
     params = variables["params"]
@@ -109,7 +82,7 @@ def test_a_dcgan_is_its_layers_written_out():
 @pytest.mark.parametrize("train", [False, True])
 def test_in_training_alone_an_image_depends_on_the_others(train):
     show = jax.jit(lambda variables, codes: DCGAN.apply(variables, codes, train=train, mutable=["batch_stats"])[0])
-    variables, codes = made(DCGAN, CODE), normal(1, (4, 5))
+    variables, codes = made(DCGAN, CODE, size=0.3), normal(1, (4, 5))
     other = np.concatenate([codes[:1], 9 + normal(2, (3, 5))])
     difference = np.max(np.abs(show(variables, codes)[0] - show(variables, other)[0]))
     assert (difference > 1e-3) if train else (difference < 1e-6)
@@ -117,7 +90,7 @@ def test_in_training_alone_an_image_depends_on_the_others(train):
 
 @pytest.mark.parametrize("module", [DCGANGenerator((4,), (5, 6, 2)), DenseGenerator((4,), (3, 2, 1), squash=True)])
 def test_images_are_in_minus_one_to_one_whatever_the_parameters(module):
-    variables = made(module, CODE)
+    variables = made(module, CODE, size=0.3)
     variables |= {"params": jax.tree.map(lambda leaf: 50 * leaf, variables["params"])}
     images, _ = outputs(module, variables, 9 * normal(3, (8, 5)))
     assert np.max(np.abs(images)) <= 1 and np.min(images) < -0.9 and np.max(images) > 0.9
@@ -125,7 +98,7 @@ def test_images_are_in_minus_one_to_one_whatever_the_parameters(module):
 
 def test_a_dense_generator_is_its_layers_written_out():
     module = DenseGenerator((6, 4), (3, 2))
-    variables, x = made(module, CODE), normal(4, (7, 5))
+    variables, x = made(module, CODE, size=0.3), normal(4, (7, 5))
     params = variables["params"]
     assert jax.tree.map(np.shape, params) == {
         "Dense_0": {"kernel": (5, 6)}, "BatchNorm_0": {"scale": (6,), "bias": (6,)},
@@ -149,7 +122,7 @@ def test_an_affine_generator_is_one_matrix_product():
 
 def test_without_batch_norm_dense_layers_have_biases_and_the_given_activation():
     module = DenseGenerator((3,), (2,), activation=jnp.cos, batch_norm=False)
-    variables, codes = made(module, CODE), normal(5, (4, 5))
+    variables, codes = made(module, CODE, size=0.3), normal(5, (4, 5))
     first, last = variables["params"]["Dense_0"], variables["params"]["Dense_1"]
     want = np.cos(codes @ first["kernel"] + first["bias"]) @ last["kernel"] + last["bias"]
     np.testing.assert_allclose(outputs(module, variables, codes)[0], want, rtol=1e-4, atol=1e-6)
@@ -160,7 +133,7 @@ def test_without_batch_norm_dense_layers_have_biases_and_the_given_activation():
 ])  # fmt: skip
 @jax.numpy_dtype_promotion("standard")  # batch norm's means are float32
 def test_in_bfloat16_parameters_and_outputs_are_float32(make):
-    codes, variables = normal(6, (8, 5)), made(make(jnp.bfloat16), CODE)
+    codes, variables = normal(6, (8, 5)), made(make(jnp.bfloat16), CODE, size=0.3)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     rounded, exact = (outputs(make(dtype), variables, codes, train=True)[0] for dtype in (jnp.bfloat16, jnp.float32))
     assert rounded.dtype == jnp.float32 and np.any(rounded != exact)

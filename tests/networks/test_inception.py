@@ -200,22 +200,6 @@ def test_a_small_table_in_a_nested_fork():
     assert inception.apply(random_weights(shapes), layers, jnp.ones((1, 2, 2, 4))).shape == (1, 2, 2, 9)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_class_probabilities(bias):
-    rng = np.random.default_rng(5)
-    last = {"fc.weight": 0.1 * rng.normal(size=(1008, 2048)), "fc.bias": rng.normal(size=1008)}
-    last = {name: value.astype(np.float32) for name, value in last.items()}
-    x = rng.random((3, 2048)).astype(np.float32)
-    logits = x.astype(np.float64) @ last["fc.weight"].T.astype(np.float64) + bias * last["fc.bias"]
-    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(inception.inception_probabilities(last, x, bias=bias), expected, rtol=1e-4, atol=1e-9)
-
-
-def test_class_probabilities_need_the_last_layer():
-    with pytest.raises(InputError, match=r"need the entries fc.weight and fc.bias"):
-        inception.inception_probabilities({}, jnp.ones((1, 2048)))
-
-
 @pytest.mark.parametrize(
     "images", [np.zeros((2, 8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.float32), np.zeros((2, 8, 8, 4), np.float32)]
 )
