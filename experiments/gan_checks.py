@@ -7,6 +7,7 @@ from genlab import data
 from genlab.errors import InputError
 from genlab.models.adversarial import DYNAMICS, is_off
 from genlab.models.gan import PENALTIES
+from genlab.networks.augment import KINDS
 
 COUNTS = ("model.latent_dim", "model.hidden", "model.disc_hidden", "model.channels", "model.maxout_pieces",
           "model.packing", "model.disc_steps", "model.gen_steps", "model.minibatch_kernel_dim")  # fmt: skip
@@ -38,6 +39,8 @@ def check_model(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Non
         raise InputError(f"model.channels is empty; model.network {model.network!r} needs at least one")
     if not images and model.augment:
         raise InputError(f"model.augment is for images; {dataset.name} holds points")
+    for kind in model.augment:
+        choose("model.augment", kind, KINDS)
     if model.conditioning != "none" and "label" not in dataset.train:
         raise InputError(f"{dataset.name} has no labels for model.conditioning")
     if any(share > 1 for share in known(model.replay_share)) or any(

@@ -38,14 +38,13 @@ def differentiable_augment(key: Key, x: Array, kinds: tuple[str, ...], fill: flo
     Raises:
         InputError: a kind is not known.
     """
-    known = {"color": _color, "translation": _translation, "cutout": _cutout}
     for kind in kinds:
-        if kind not in known:
-            raise InputError(f"unknown augmentation {kind!r}; known: {', '.join(known)}")
+        if kind not in KINDS:
+            raise InputError(f"unknown augmentation {kind!r}; known: {', '.join(KINDS)}")
     if kinds and x.ndim != 4:
         raise ValueError(f"images are [B, H, W, C], not {x.shape}")
     for number, kind in enumerate(kinds):
-        x = known[kind](jax.random.fold_in(key, number), x, fill)
+        x = KINDS[kind](jax.random.fold_in(key, number), x, fill)
     return x
 
 
@@ -95,3 +94,6 @@ def _cutout(key: Key, x: Array, fill: float) -> Array:
     rows, columns = covered
     square = rows[:, :, None, None] & columns[:, None, :, None]  # [B, H, W, 1]
     return jnp.where(square, jnp.asarray(fill, x.dtype), x)
+
+
+KINDS = {"color": _color, "translation": _translation, "cutout": _cutout}

@@ -109,6 +109,26 @@ def test_a_variant_builds_and_its_step_keeps_the_state(variant):
     assert jax.eval_shape(algorithm.generate, state, batch, KEY).shape == batch["x"].shape
 
 
+@pytest.mark.parametrize("variant", sorted(set(recipes.VARIANTS) - set(ALIKE)))
+def test_a_variant_is_a_member_of_a_population(variant):
+    """As shapes: two members' step has the state of two, at rates of their own."""
+    config = recipes.get_config(variant)
+    config.update_from_flattened_dict({name: TINY[name] for name in ("model.hidden", "model.disc_hidden")})
+    config.model.channels = (2,) * len(config.model.channels)
+    given = dataset(SHAPES.get(config.data.name, (28, 28, 1)), num=512)
+
+    def member(rate, key, batch):
+        algorithm = build(with_fields(config, {"optimizer.learning_rate": rate}), given)
+        state = algorithm.init(key, batch)
+        return state, algorithm.step(state, batch, key)
+
+    batch = batch_of(config, given)
+    together = jax.vmap(member, in_axes=(0, 0, None))
+    state, (after, metrics) = jax.eval_shape(together, jnp.ones(2), jax.random.split(KEY, 2), batch)
+    assert shapes_of(after) == shapes_of(state) and after.step.shape == (2,)
+    assert {value.shape for value in metrics.values()} == {(2,)}
+
+
 @pytest.mark.parametrize("variant", ALIKE)
 def test_a_variant_of_other_data_is_the_same_game(variant):
     config, other = recipes.get_config(variant), recipes.get_config(ALIKE[variant])

@@ -212,7 +212,7 @@ REFUSED = {
     "a network of images": ("ring", {"model__network": "dcgan"},
         "model.network 'dcgan' is for images; ring holds points: add --config.model.network=dense"),
     "an unknown augmentation": ("conditional", {"model__augment": "('flip',)"},
-        "unknown augmentation 'flip'; known: color, translation, cutout"),
+        "model.augment is 'flip'; known: color, translation, cutout"),
 }  # fmt: skip
 
 
