@@ -27,6 +27,7 @@ from experiments.trained import read_card
 from genlab import data
 from genlab.errors import InputError
 from genlab.evaluation.comparison import over_seeds
+from genlab.training.loop import DivergedError
 
 # method -> what it changes in the recipe of the data; a pack of M takes M times the examples
 METHODS: dict[str, dict[str, Any]] = {
@@ -103,17 +104,30 @@ def main(arguments: list[str]) -> None:
         raise InputError(f"--methods has no {unknown[0]!r}; known: {', '.join(METHODS)}")
     num_steps = given.num_steps or PUBLISHED_STEPS[name]
     root = pathlib.Path(WORKDIR.value or f"runs/mode_collapse-{name}")
+    failures: dict[str, str] = {}
     for method in methods:
         config, command = recipe(name, method, given.num_seeds, num_steps, given.data_dir)
         print(f"{method}: {command}", flush=True)
-        run(Launch(config, f"gan-{name}-{method}", root / method, command, "experiments.gan"), gan.build)
+        try:
+            run(Launch(config, f"gan-{name}-{method}", root / method, command, "experiments.gan"), gan.build)
+        except DivergedError as error:  # a result, too, and no reason to leave the others unmeasured
+            failures[method] = f"no seed is left: {error}"
+            print(f"{method}: {failures[method]}", flush=True)
         jax.clear_caches()
-    cards = {method: read_card(root / method) for method in methods}
-    rows = [row(name, method, cards[method], cards.get("gan")) for method in methods]
+    finished = [method for method in methods if method not in failures]
+    if not finished:
+        raise DivergedError("; ".join(f"{method}: {failure}" for method, failure in failures.items()))
+    cards = {method: read_card(root / method) for method in finished}
+    rows = [
+        row(name, method, cards[method], cards.get("gan"))
+        if method in cards
+        else {"method": method, "published": published(name, method), "failure": failures[method]}
+        for method in methods
+    ]
     report = {"data": name, "num_seeds": given.num_seeds, "num_steps": num_steps, "published": SOURCE}
     write_json(root / "mode_collapse.json", {**report, "rows": rows})
     print("\n" + table(name, rows, given.num_seeds, num_steps))
-    draw(root, name, methods)
+    draw(root, name, finished)
     print(f"\nwritten to {root}")
 
 
@@ -126,8 +140,7 @@ def row(name: str, method: str, card: dict[str, Any], plain: dict[str, Any] | No
         card: of its population.
         plain: of the GAN's; None where it was not asked for. Seeds are paired that neither lost.
     """
-    published = dict(zip(NUMBERS, PUBLISHED.get((name, method), ()), strict=False))
-    found: dict[str, Any] = {"method": method, "published": published}
+    found: dict[str, Any] = {"method": method, "published": published(name, method)}
     block = card["generation"]
     for number in NUMBERS:
         if number not in block:
@@ -144,6 +157,11 @@ def row(name: str, method: str, card: dict[str, Any], plain: dict[str, Any] | No
             if len(both := sorted(ours.keys() & theirs.keys())) > 1:
                 found[number]["over_gan"] = over_seeds([ours[member] - theirs[member] for member in both])
     return found
+
+
+def published(name: str, method: str) -> dict[str, str]:
+    """What the paper prints of a method on this data, by number; empty where it prints nothing."""
+    return dict(zip(NUMBERS, PUBLISHED.get((name, method), ()), strict=False))
 
 
 def of_members(card: dict[str, Any], number: str) -> dict[int, float]:
@@ -170,9 +188,10 @@ def table(name: str, rows: list[dict[str, Any]], num_seeds: int, num_steps: int)
             cells.append(f"{ours + (f' [{theirs}]' if theirs else ''):>32}")
         gain = each.get("modes_covered", {}).get("over_gan")
         told = f"{gain['value']:+.2f} ({gain['low']:+.2f}, {gain['high']:+.2f})" if gain else ""
-        lines.append(f"{each['method']:12}" + "".join(cells) + f"{told:>26}")
-    perfect = [f"{rows[0][number].get('perfect_sampler', float('nan')) * NUMBERS[number]:.3f}" if number in rows[0]
-               and "perfect_sampler" in rows[0][number] else "" for number in heads]  # fmt: skip
+        lines.append(f"{each['method']:12}" + "".join(cells) + f"{each.get('failure', told):>26}")
+    measured = next(each for each in rows if "failure" not in each)
+    perfect = [f"{measured[number].get('perfect_sampler', float('nan')) * NUMBERS[number]:.3f}" if number in measured
+               and "perfect_sampler" in measured[number] else "" for number in heads]  # fmt: skip
     lines.append(f"{'perfect':12}" + "".join(f"{cell:>32}" for cell in perfect))
     return "\n".join(lines)
 

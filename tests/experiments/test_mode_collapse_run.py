@@ -11,6 +11,7 @@ from configs import gan as recipes
 from experiments import mode_collapse as tool
 from genlab.errors import InputError
 from genlab.evaluation import pictures, report
+from genlab.training.loop import DivergedError
 
 SMALL = {"batch_size": 4, "model.hidden": (4,), "model.disc_hidden": (4,), "evaluation.num_samples": 40,
          "evaluation.batch_size": 40, "data.num_validation": 10}  # fmt: skip
@@ -141,6 +142,30 @@ def test_published_numbers_stand_with_their_own_where_a_column_is_missing():
     assert head.split() == ["method", "modes", "reverse", "KL", "modes", "over", "gan"]
     assert "901.00 ± 1.00 [1000 ± 0]" in row and "0.60 ± 0.10 [0.06]" in row
     assert perfect.split() == ["perfect", "8.000", "8.000"]
+
+
+def test_a_method_that_loses_every_seed_is_a_row_and_the_others_are_measured(compared, monkeypatch, capsys):
+    finished = tool.run
+
+    def run(launch, build):
+        if launch.workdir.name == "replay":
+            raise DivergedError("step 3: disc_loss is not a finite number")
+        finished(launch, build)
+
+    monkeypatch.setattr(tool, "run", run)
+    monkeypatch.setattr(tool.jax, "clear_caches", lambda: None)
+    asked(monkeypatch, compared, methods=["replay", "gan"])
+    tool.main([])
+    lost, plain = json.loads((compared / "mode_collapse.json").read_text())["rows"]
+    failure = "no seed is left: step 3: disc_loss is not a finite number"
+    assert lost == {"method": "replay", "published": {}, "failure": failure}
+    assert plain["modes_covered"]["values"]
+    said = capsys.readouterr().out
+    (row,) = (line for line in said.splitlines() if line.startswith("replay  "))
+    assert row.split("no seed")[0].split() == ["replay", "-", "-", "-", "-"] and row.endswith(failure)
+    asked(monkeypatch, compared, methods=["replay"])
+    with pytest.raises(DivergedError, match=f"^replay: {failure}$"):
+        tool.main([])
 
 
 @pytest.mark.parametrize("name", tool.PUBLISHED_STEPS)
