@@ -1,7 +1,7 @@
 """What a model's samples are worth: one block of its card, from every evaluation that samples can have."""
 
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -15,7 +15,7 @@ from genlab.evaluation import modes
 from genlab.evaluation.extractor import Extractor
 from genlab.evaluation.features import intensities
 from genlab.evaluation.held_out import over_split
-from genlab.evaluation.sample_quality import quality_block
+from genlab.evaluation.sample_quality import measure_quality
 from genlab.networks.inception import inception_features, load_weights
 
 STACKED = {"stacked_mnist": "mnist", "stacked_mnist_5k": "mnist_5k"}  # -> whose classifier reads the digits
@@ -47,10 +47,22 @@ def check_extractor(config: ml_collections.ConfigDict, dataset: data.Dataset) ->
         raise InputError(f"evaluation.num_samples is {num}; evaluation.extractor {wanted!r} needs at least {FEWEST}")
 
 
+class Neighbours(NamedTuple):
+    """The training images that samples are nearest to, by the features.
+
+    Attributes:
+        images: [N, H, W, C] as the data set holds them, the nearest to each sample.
+        distances: f64[N], how far it is.
+    """
+
+    images: np.ndarray
+    distances: np.ndarray
+
+
 def measure_samples(
     config: ml_collections.ConfigDict, samples: np.ndarray | None, dataset: data.Dataset
-) -> dict[str, Any] | None:
-    """The block; None for a model that does not generate.
+) -> tuple[dict[str, Any] | None, Neighbours | None]:
+    """The block, None for a model that does not generate, and the samples' neighbours, None without an extractor.
 
     Args:
         config: of the run.
@@ -58,8 +70,9 @@ def measure_samples(
         dataset: as it is stored, grey and not binarized.
     """
     if samples is None:
-        return None
+        return None, None
     block: dict[str, Any] = {}
+    neighbours = None
     if dataset.name in STACKED:
         digits = data.load(
             STACKED[dataset.name], config.data.data_dir, config.data.num_validation, config.data.image_size
@@ -75,8 +88,11 @@ def measure_samples(
         if is_conditional(config):
             asked = np.asarray(dataset.test["label"])[np.arange(len(samples)) % len(dataset.test["label"])]
         train, test = (cards.first(split, 60_000)["x"] for split in (dataset.train, dataset.test))
-        block |= quality_block(samples, asked, train, test, extractor)
-    return block | (cards.generation_block(samples, dataset.train, dataset.test, data.prepare) or {})
+        quality = measure_quality(samples, asked, train, test, extractor)
+        block |= quality.block
+        neighbours = Neighbours(train[quality.nearest], quality.distances)
+    block |= cards.generation_block(samples, dataset.train, dataset.test, data.prepare) or {}
+    return block, neighbours
 
 
 def open_extractor(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Extractor | None:

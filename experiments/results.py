@@ -81,8 +81,9 @@ def leave_model(
         pictures.save_arrays(directory / "samples.npz", **{kind: to_uint8(samples) if kind == "images" else samples})
     test = as_trained(config, dataset.test)
     codes, compression = measure_codes(member, state, dataset, key_codes)
+    generation, neighbours = measure_samples(config, samples, dataset)
     card = heading(launch, config, dataset, state, records) | {
-        "generation": measure_samples(config, samples, dataset),
+        "generation": generation,
         "representation": codes,
         "density": cards.density_block(
             algorithm, state, test, data.prepare, key_density, size,
@@ -100,6 +101,8 @@ def leave_model(
         corrupt=corruption_of(config), compression=compression, code_view=config.evaluation.code_view,
         activation_target=sparsity_target(config), by_class=is_conditional(config),
     )  # fmt: skip
+    if samples is not None and neighbours is not None:
+        pictures.draw_nearest_training(directory / "figures", samples, *neighbours)
     return card
 
 

@@ -1,6 +1,6 @@
 """Whether a model has learnt its training examples by heart, told by distances to them in a feature space."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,21 @@ FIRST_PERCENTILE = 0.01
 EXACT = 1e-4  # of the median distance of a test image: nearer than this is a copy, up to the rounding of features
 
 
-def memorisation(samples: np.ndarray, train: np.ndarray, test: np.ndarray) -> dict[str, Number]:
+class Memorisation(NamedTuple):
+    """What distances to the training set say of samples.
+
+    Attributes:
+        numbers: `nearer_than_test`, `near_training_share` and `exact_copies`, each with its protocol.
+        nearest: i64[N], the training example that is nearest to each sample.
+        distances: f64[N], how far it is.
+    """
+
+    numbers: dict[str, Number]
+    nearest: np.ndarray
+    distances: np.ndarray
+
+
+def memorisation(samples: np.ndarray, train: np.ndarray, test: np.ndarray) -> Memorisation:
     """Whether samples are nearer to the training set than new examples of the same distribution are.
 
     `nearer_than_test` is the probability that a sample is nearer to its nearest training example than a test example
@@ -26,7 +40,7 @@ def memorisation(samples: np.ndarray, train: np.ndarray, test: np.ndarray) -> di
         samples, train, test: features f[N, D], f[M, D], f[K, D], N and K at least 2.
 
     Returns:
-        The three as Numbers; the standard error of the first is DeLong's, given the training set.
+        Memorisation; the standard error of its first number is DeLong's, given the training set.
 
     Raises:
         InputError: too few examples.
@@ -35,13 +49,13 @@ def memorisation(samples: np.ndarray, train: np.ndarray, test: np.ndarray) -> di
     in one cell; DeLong et al. 1988.
     """
     check_features(samples, test, at_least=2)
-    of_samples, of_test = (nearest_training(each, train)[1] for each in (samples, test))
+    (nearest, of_samples), (_, of_test) = (nearest_training(each, train) for each in (samples, test))
     farther = 1.0 - ranks(of_samples, of_test)  # of each sample, the share of test examples that are farther
     nearer = ranks(of_test, of_samples)
     error = np.sqrt(farther.var(ddof=1) / len(farther) + nearer.var(ddof=1) / len(nearer))
     share, share_error = mean_and_error(of_samples < np.quantile(of_test, FIRST_PERCENTILE))
     protocol = {"n": len(of_samples), "n_test": len(of_test), "n_train": len(train)}
-    return {
+    numbers: dict[str, Number] = {
         "nearer_than_test": {
             "value": float(farther.mean()), "standard_error": float(error),
             "estimator": "probability that a sample is nearer to the training set than a test image is; 0.5 is new",
@@ -57,6 +71,7 @@ def memorisation(samples: np.ndarray, train: np.ndarray, test: np.ndarray) -> di
             **protocol,
         },
     }  # fmt: skip
+    return Memorisation(numbers, nearest, of_samples)
 
 
 def ranks(values: np.ndarray, among: np.ndarray) -> np.ndarray:

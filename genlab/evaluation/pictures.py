@@ -29,8 +29,8 @@ PLANE_SIDE = 200
 SERIES = 15
 CODE_VIEWS = ("pca", "tsne")
 FINAL = (
-    "samples", "samples_by_class", "reconstructions", "denoising", "interpolations", "latent_manifold",
-    "latent_scatter", "code_histograms", "activations", "filters", "error_by_code_size",
+    "samples", "samples_by_class", "nearest_training", "reconstructions", "denoising", "interpolations",
+    "latent_manifold", "latent_scatter", "code_histograms", "activations", "filters", "error_by_code_size",
 )  # fmt: skip
 
 
@@ -191,6 +191,25 @@ def draw_samples_by_class(
     of_class = [generate(state, {**batch, "label": jnp.full(COLUMNS, one, jnp.int32)}, key) for one in classes]
     figure = samples.samples(np.concatenate(of_class), COLUMNS, [str(one) for one in classes])
     files.save(figure, directory / "samples_by_class.png")
+
+
+def draw_nearest_training(
+    directory: pathlib.Path, generated: np.ndarray, nearest: np.ndarray, distances: np.ndarray
+) -> None:
+    """Samples above the training images they are nearest to: the first ones, and the nearest of all, likely copies.
+
+    Args:
+        directory: of the figures.
+        generated: f32[N, H, W, C] in [0, 1].
+        nearest: [N, H, W, C], to each its training image.
+        distances: f[N], how far that is.
+    """
+    closest = np.argsort(distances, kind="stable")[:COLUMNS]
+    first = np.arange(len(closest))
+    rows = {}
+    for kind, chosen in (("sample", first), ("most alike", closest)):
+        rows |= {kind: generated[chosen], f"{kind}: nearest": nearest[chosen]}
+    files.save(samples.image_rows(rows, COLUMNS), directory / "nearest_training.png")
 
 
 def has_normal_prior(algorithm: Algorithm) -> bool:

@@ -24,6 +24,7 @@ CAPTIONS = {
     "curves_population": "Metrics of the population against training steps: mean and standard deviation over members.",
     "samples": "Samples of the final model, not selected.",
     "samples_by_class": "Samples of the final model, one class a row, not selected.",
+    "nearest_training": "The first samples, and of all the ten most alike a training image, above that image.",
     "samples_by_member": "Samples of every member that was evaluated, a row each, in their order, not selected.",
     "samples_over_time": "Samples during training, of a population member 0; every column keeps its noise.",
     "growth_stages": "Samples at the end of each resolution.",

@@ -46,9 +46,23 @@ def class_balance(probabilities: np.ndarray, confidence: float = 0.9) -> ClassBa
     )
 
 
-def quality_block(
+class Quality(NamedTuple):
+    """What samples are worth beside real images.
+
+    Attributes:
+        block: Numbers for a card.
+        nearest: i64[N], the training image that is nearest to each sample in the features.
+        distances: f64[N], how far it is.
+    """
+
+    block: dict[str, Number]
+    nearest: np.ndarray
+    distances: np.ndarray
+
+
+def measure_quality(
     samples: np.ndarray, labels: np.ndarray | None, train: np.ndarray, test: np.ndarray, extractor: Extractor
-) -> dict[str, Number]:
+) -> Quality:
     """All of it for a card: the samples beside the test images, and beside as many training images in their place.
 
     Args:
@@ -59,7 +73,7 @@ def quality_block(
         extractor: whose features and classes these are.
 
     Returns:
-        Numbers with their protocol. The two distances are `frechet_features` and `kernel_features`, or `fid` and `kid`
+        Quality. In its block, the two distances are `frechet_features` and `kernel_features`, or `fid` and `kid`
         where the extractor's convention is "FID", each with a `_floor`, of as many training images in place of the
         samples. What those reach in precision, recall, density and coverage is a field `real_images`; in numbers about
         classes it is what test images reach. A classifier of ours has learnt from these very training images, so that
@@ -98,8 +112,10 @@ def quality_block(
         found, usual = measure(reference, subset(fake, num), k), measure(reference, replaced, k)
         for name, value, of_real in zip(names, found, usual, strict=True):
             block[name] = {"value": value, "real_images": of_real, "k": k, "n": num, "n_real": num, **about}
-    block |= {name: {**number, **about} for name, number in memorisation(fake, known, real).items()}
-    return block | class_numbers(samples, labels, test, extractor, about)
+    remembered = memorisation(fake, known, real)
+    block |= {name: {**number, **about} for name, number in remembered.numbers.items()}
+    block |= class_numbers(samples, labels, test, extractor, about)
+    return Quality(block, remembered.nearest, remembered.distances)
 
 
 def class_numbers(

@@ -92,8 +92,9 @@ def test_every_final_figure_may_be_removed(tmp_path, monkeypatch):
     for model in (algorithm(2)._replace(density="implicit"), algorithm(20)):
         drawn(tmp_path, model, IMAGES, SAMPLES, **options)
     drawn(tmp_path, algorithm(2), IMAGES, SAMPLES, by_class=True)
+    pictures.draw_nearest_training(tmp_path, SAMPLES, SAMPLES, np.arange(len(SAMPLES)))
     assert set(saved) <= set(pictures.FINAL)
-    assert {"denoising", "latent_manifold", "samples", "samples_by_class"} <= set(saved)
+    assert {"denoising", "latent_manifold", "samples", "samples_by_class", "nearest_training"} <= set(saved)
 
 
 def test_the_manifold_is_of_codes_with_a_prior(tmp_path):
@@ -288,6 +289,23 @@ def test_samples_by_class_have_a_class_a_row_and_a_noise_a_column(tmp_path, monk
     np.testing.assert_allclose(np.floor(10 * rows) / 10, np.broadcast_to([[[0.4]], [[0.5]], [[0.6]]], rows.shape))
     np.testing.assert_allclose(rows[1] - rows[0], 0.1, atol=1e-6)
     assert (rows[0, 1:] != rows[0, :-1]).any(axis=1).all()
+
+
+@pytest.mark.parametrize("num", [14, 3])
+def test_samples_stand_above_their_nearest_training_images_the_first_and_the_most_alike(tmp_path, monkeypatch, num):
+    found = []
+    monkeypatch.setattr(pictures.samples, "image_rows", lambda rows, columns: found.append((rows, columns)))
+    monkeypatch.setattr(pictures.files, "save", lambda figure, path: found.append(path.name))
+    images, nearest = np.arange(num), 100 + np.arange(num)  # their numbers stand for them
+    pictures.draw_nearest_training(tmp_path, images, nearest, distances=np.arange(num)[::-1] / 7)
+    (rows, columns), name = found
+    assert (columns, name) == (10, "nearest_training.png")
+    assert list(rows) == ["sample", "sample: nearest", "most alike", "most alike: nearest"]
+    shown = min(num, 10)
+    np.testing.assert_array_equal(rows["sample"], images[:shown])
+    np.testing.assert_array_equal(rows["most alike"], images[::-1][:shown])
+    np.testing.assert_array_equal(rows["sample: nearest"], nearest[:shown])
+    np.testing.assert_array_equal(rows["most alike: nearest"], nearest[::-1][:shown])
 
 
 def test_of_many_classes_the_first_ten_are_shown_and_of_points_none(tmp_path, monkeypatch):

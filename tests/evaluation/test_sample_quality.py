@@ -8,7 +8,7 @@ from genlab.errors import InputError
 from genlab.evaluation.extractor import Extractor
 from genlab.evaluation.feature_distances import density_coverage, kernel_distance, precision_recall
 from genlab.evaluation.generation import frechet_distance
-from genlab.evaluation.sample_quality import class_balance, quality_block
+from genlab.evaluation.sample_quality import class_balance, measure_quality
 
 
 @pytest.fixture
@@ -59,7 +59,8 @@ def test_the_block_says_what_is_good_and_what_is_not(rng):
     (train, _), (test, _), (good, labels) = (stripes(rng, num) for num in (400, 150, 120))
     collapsed, _ = stripes(rng, 120, np.zeros(120, int))
     fine, poor, copied = (
-        quality_block(floats(images), labels, train, test, extractor()) for images in (good, collapsed, train[:120])
+        measure_quality(floats(images), labels, train, test, extractor()).block
+        for images in (good, collapsed, train[:120])
     )
     value = lambda block, name: block[name]["value"]
     for name in ("frechet_features", "kernel_features"):
@@ -73,6 +74,10 @@ def test_the_block_says_what_is_good_and_what_is_not(rng):
     assert value(fine, "coverage") > 0.8 > 0.5 > value(poor, "coverage")
     assert value(poor, "precision") > 0.8 and fine["precision"]["real_images"] > 0.8
     assert value(fine, "nearer_than_test") == pytest.approx(0.5, abs=0.15)
+    found = measure_quality(floats(good), None, train, test, extractor())
+    apart = np.linalg.norm(floats(good).reshape(120, 1, -1) - floats(train).reshape(400, -1), axis=-1)  # [N, M]
+    np.testing.assert_array_equal(found.nearest, apart.argmin(axis=1))
+    np.testing.assert_allclose(found.distances, apart.min(axis=1), rtol=1e-5)
     assert value(copied, "nearer_than_test") == 1.0 and value(copied, "exact_copies") == 120
     assert value(fine, "label_accuracy") == 1.0 and value(poor, "label_accuracy") == np.mean(labels == 0)
     assert (value(poor, "least_class_share"), value(poor, "greatest_class_share")) == (0.0, 1.0)
@@ -81,7 +86,7 @@ def test_the_block_says_what_is_good_and_what_is_not(rng):
 
 def test_every_number_states_its_protocol(rng):
     (train, _), (test, _), (samples, labels) = (stripes(rng, num) for num in (400, 150, 120))
-    block = quality_block(floats(samples), labels, train, floats(test), extractor())
+    block = measure_quality(floats(samples), labels, train, floats(test), extractor()).block
     for name, number in block.items():
         assert np.isfinite(number["value"]), name
         assert number["split"] == "test" and number["extractor"] == "pixels of stripes" and number["n"] == 120
@@ -93,7 +98,7 @@ def test_every_number_states_its_protocol(rng):
 def test_only_inceptions_distances_are_called_fid_and_kid(rng):
     (train, _), (test, _), (samples, _) = (stripes(rng, num) for num in (60, 40, 30))
     ours, theirs = (
-        quality_block(floats(samples), None, train, test, extractor(convention, classes))
+        measure_quality(floats(samples), None, train, test, extractor(convention, classes)).block
         for convention, classes in (("features", True), ("FID", False))
     )
     assert {"frechet_features", "frechet_features_floor", "kernel_features", "kernel_features_floor"} <= set(ours)
@@ -110,13 +115,15 @@ def test_only_inceptions_distances_are_called_fid_and_kid(rng):
         (lambda x: precision_recall(x, x[:3]), "at least 4 examples"),
         (lambda x: density_coverage(x, x[:, :1]), r"got \(8, 2\) and \(8, 1\)"),
         (lambda x: class_balance(x[0]), r"got shape \(2,\)"),
-        (lambda x: quality_block(x, None, x, x, extractor()), r"\[N, H, W, C\] and alike; got samples \(8, 2\)"),
+        (lambda x: measure_quality(x, None, x, x, extractor()), r"\[N, H, W, C\] and alike; got samples \(8, 2\)"),
         (
-            lambda x: quality_block(np.full((8, 4, 4, 1), np.nan), None, *2 * [np.zeros((8, 4, 4, 1))], extractor()),
+            lambda x: measure_quality(np.full((8, 4, 4, 1), np.nan), None, *2 * [np.zeros((8, 4, 4, 1))], extractor()),
             "samples hold values that are not finite",
         ),
         (
-            lambda x: quality_block(*[np.zeros((8, 4, 4, 1)), np.zeros(3)], *2 * [np.zeros((8, 4, 4, 1))], extractor()),
+            lambda x: measure_quality(
+                *[np.zeros((8, 4, 4, 1)), np.zeros(3)], *2 * [np.zeros((8, 4, 4, 1))], extractor()
+            ),
             r"8 samples were asked for as many labels; got shape \(3,\)",
         ),
     ],

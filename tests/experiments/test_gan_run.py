@@ -167,7 +167,8 @@ def test_a_conditional_gan_of_images_is_asked_for_digits_and_read_by_a_classifie
     assert 0 <= block["label_accuracy"]["value"] <= 1 and block["label_accuracy"]["n"] == 40
     assert block["frechet_features"]["value"] > block["frechet_features_floor"]["value"] > 0
     figures = {path.name for path in (tmp_path / "figures").glob("*.png")}
-    assert figures == {"curves.png", "samples.png", "samples_by_class.png", "samples_over_time.png"}
+    expected = {"curves", "samples", "samples_by_class", "samples_over_time", "nearest_training"}
+    assert figures == {f"{name}.png" for name in expected}
     assert "one class a row" in (tmp_path / "report.html").read_text()
     assert card_of(tmp_path)["weights"] == "moving average"
 

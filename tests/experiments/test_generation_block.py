@@ -46,11 +46,12 @@ def samples_of(labels):
 
 
 def test_a_model_without_samples_has_no_block():
-    assert generation.measure_samples(configured(), None, IMAGES) is None
+    assert generation.measure_samples(configured(), None, IMAGES) == (None, None)
 
 
 def test_without_an_extractor_images_are_compared_by_their_pixels_alone():
-    block = generation.measure_samples(configured(), samples_of(np.arange(20) % 2), IMAGES)
+    block, neighbours = generation.measure_samples(configured(), samples_of(np.arange(20) % 2), IMAGES)
+    assert neighbours is None
     assert set(block) == {"frechet_pca", "frechet_pca_floor"}
 
 
@@ -61,7 +62,12 @@ def test_samples_of_a_conditional_model_are_read_as_the_test_labels_in_turn(monk
     labels = IMAGES.test["label"][np.arange(40) % 30]
     wrong = labels.copy()
     wrong[:10] = 1 - wrong[:10]  # a quarter of what is generated is of the other class
-    block = generation.measure_samples(config, samples_of(wrong), IMAGES)
+    samples = samples_of(wrong)
+    block, neighbours = generation.measure_samples(config, samples, IMAGES)
+    halves = by_brightness().features
+    away = np.linalg.norm(halves(samples)[:, None] - halves(IMAGES.train["x"] / 255), axis=-1)  # [N, M]
+    np.testing.assert_array_equal(neighbours.images, IMAGES.train["x"][away.argmin(axis=1)])
+    np.testing.assert_allclose(neighbours.distances, away.min(axis=1), rtol=1e-4)
     assert {"frechet_features", "precision", "coverage", "effective_classes"} <= set(block)
     assert ("label_accuracy" in block) == conditional
     if conditional:
@@ -72,7 +78,7 @@ def test_samples_of_a_conditional_model_are_read_as_the_test_labels_in_turn(monk
 def test_points_of_a_mixture_are_counted_by_mode():
     ring = data.load("ring", num_validation=0)
     samples = np.repeat(ring.modes.means[:3], 10, axis=0).astype(np.float32)
-    block = generation.measure_samples(configured(), samples, ring)
+    block, _ = generation.measure_samples(configured(), samples, ring)
     assert block["modes_covered"]["value"] == 3 and block["high_quality_share"]["value"] == 1.0
     assert block["reverse_kl"]["value"] == pytest.approx(np.log(8 / 3))
     assert block["wasserstein"]["value"] > 0.5
@@ -92,7 +98,7 @@ def test_stacked_digits_are_read_by_the_classifier_of_their_channels(monkeypatch
     fill = lambda digits: np.broadcast_to(digits[:, None, None] / 10, (len(digits), 2, 2, 3)).astype(np.float32)
     test = {"x": (255 * fill(digits)).round().astype(np.uint8), "label": digits @ np.array([100, 10, 1])}
     stacked = data.Dataset("stacked_mnist_5k", test, test, test, 1_000, None)
-    block = generation.measure_samples(configured(), fill(digits), stacked)
+    block, _ = generation.measure_samples(configured(), fill(digits), stacked)
     assert loaded == ["mnist_5k"]
     assert block["modes_covered"]["value"] == 3 and block["modes_covered"]["of"] == 1_000
     assert block["modes_covered"]["classifier_accuracy"] == 1.0

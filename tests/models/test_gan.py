@@ -474,14 +474,29 @@ def test_members_are_the_solo_runs_of_their_hyper_parameters():
         assert (np.max(np.abs(latest - mean)) > 1e-6) == averaged
 
 
-def test_eight_devices_take_the_step_of_one():
-    """Batch norm, minibatch discrimination, the standard deviation and the buffer look across the batch."""
+ACROSS_THE_BATCH = {
+    "batch norm, minibatch layers and a buffer": (
+        DCGANGenerator((3,), (4, 4, 1)),
+        {"trunk": DCGANTrunk((3,)), "num_kernels": 2, "stddev_group": 4},
+        {"replay_buffer": Replay(24, 0.5)},
+    ),
+    "packs with labels, spectral norm and two steps of the critic": (
+        WithLabels(DenseGenerator((3,), (4, 4, 1)), 3),
+        {"trunk": DenseTrunk((3,), "batch"), "conditioning": "projection", "num_classes": 3},
+        {"conditional": True, "packing": 2, "regulariser": REGULARISERS["spectral"], "disc_steps": 2,
+         "ema_decay": 0.9},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("game", ACROSS_THE_BATCH)
+def test_eight_devices_take_the_step_of_one(game):
+    """Whatever looks across the batch: statistics, minibatch layers, the buffer, packs."""
     rng = np.random.default_rng(1)
-    batch = {"x": rng.uniform(size=(32, 4, 4, 1)).astype(np.float32)}
-    tx = optax.sgd(0.1)
+    batch = {"x": rng.uniform(size=(32, 4, 4, 1)).astype(np.float32), "label": rng.integers(0, 3, 32).astype(np.int32)}
+    tx, (generator, judge, options) = optax.sgd(0.1), ACROSS_THE_BATCH[game]
     algorithm = gan(
-        DCGANGenerator((3,), (4, 4, 1)), Discriminator(DCGANTrunk((3,)), num_kernels=2, stddev_group=4),
-        LOSSES["non_saturating"], tx, tx, latent_dim=2, replay_buffer=Replay(24, 0.5),
+        generator, Discriminator(**judge), LOSSES["non_saturating"], tx, tx, latent_dim=2, **options
     )  # fmt: skip
     state = drawn(algorithm, batch)
     step = jax.jit(algorithm.step)
