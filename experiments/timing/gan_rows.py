@@ -108,7 +108,8 @@ def recipe_row(title: str, config: ml_collections.ConfigDict, dataset: data.Data
 
 def plain(config: ml_collections.ConfigDict, precision: str) -> ml_collections.ConfigDict:
     """The game that the peer plays: 28x28x1 - 14x14x64 - 7x7x128 and back, one step of each player and no more."""
-    config.precision, config.ema_decay, config.batch_size, config.model.disc_steps = precision, 0.0, 64, 1
+    config.precision, config.ema_decay, config.batch_size = precision, 0.0, 64
+    config.model.disc_steps = config.model.gen_steps = 1
     config.model.channels, config.model.label_smoothing = (64, 128), 0.0
     config.optimizer.schedule, config.model.disc_learning_rate = "constant", 0.0
     config.evaluation.duality_gap_steps = 0
@@ -118,7 +119,7 @@ def plain(config: ml_collections.ConfigDict, precision: str) -> ml_collections.C
 def dcgan(dataset: data.Dataset, precision: str) -> list[Row]:
     """The step of configs/gan.py:mnist with networks of two convolutions, without what the peer has not."""
     config = plain(recipes.get_config("mnist"), precision)
-    config.optimizer.learning_rate = 2e-4
+    config.optimizer.learning_rate, config.optimizer.b1, config.optimizer.b2 = 2e-4, 0.5, 0.999
     peer = functools.partial(torch_gan.contestants, "dcgan")
     row = recipe_row("DCGAN step", config, dataset)
     return [row._replace(package="torch", peer=peer, bars={LOOP: 1.0, CALL: 1.0})]
