@@ -46,7 +46,7 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
         model.stddev_group, dtype_of(config),
     )  # fmt: skip
     return gan(
-        WithLabels(generator, dataset.num_classes, scale=model.latent_dim**0.5) if conditional else generator,
+        WithLabels(generator, dataset.num_classes) if conditional else generator,
         discriminator,
         make_loss(config),
         gen_tx,

@@ -14,9 +14,14 @@ COUNTS = ("model.latent_dim", "model.hidden", "model.disc_hidden", "model.channe
 AMOUNTS = ("model.replay_capacity", "model.replay_share", "model.minibatch_kernels", "model.stddev_group",
            "model.unroll_steps", "model.disc_learning_rate", "model.penalty_weight", "model.clip_weights",
            "model.label_smoothing", "evaluation.duality_gap_steps")  # fmt: skip
+NETWORKS = ("dcgan", "resnet", "dense", "maxout", "affine", "bilinear")
+SMOOTHED = ("minimax", "non_saturating", "least_squares")  # losses with a target for real examples
+LOSSES = (*SMOOTHED, "hinge", "wasserstein", "relativistic", "relativistic_average")
 CHOICES = {
+    "model.network": NETWORKS,
     "model.noise": ("normal", "uniform"),
     "model.conditioning": ("none", "concatenation", "projection"),
+    "model.loss": LOSSES,
     "model.penalty": ("none", *PENALTIES),
     "model.dynamics": DYNAMICS,
     "model.disc_norm": ("none", "batch", "layer"),
@@ -43,11 +48,11 @@ def check_model(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Non
         choose("model.augment", kind, KINDS)
     if model.conditioning != "none" and "label" not in dataset.train:
         raise InputError(f"{dataset.name} has no labels for model.conditioning")
-    if any(share > 1 for share in known(model.replay_share)) or any(
-        share >= 1 for share in known(model.label_smoothing)
-    ):
-        raise InputError("model.replay_share must be at most 1, and model.label_smoothing less than 1")
-    if model.loss not in ("minimax", "non_saturating", "least_squares") and not is_off(model.label_smoothing):
+    if any(share > 1 for share in known(model.replay_share)):
+        raise InputError(f"model.replay_share is {model.replay_share}; it must be at most 1")
+    if any(share >= 1 for share in known(model.label_smoothing)):
+        raise InputError(f"model.label_smoothing is {model.label_smoothing}; it must be less than 1")
+    if model.loss not in SMOOTHED and not is_off(model.label_smoothing):
         raise InputError(f"model.label_smoothing has no part in model.loss {model.loss!r}; set it to 0")
     check_sizes(config)
     one_step = (model.disc_steps, model.gen_steps, model.unroll_steps) == (1, 1, 0)
@@ -92,7 +97,8 @@ def check_bilinear(config: ml_collections.ConfigDict) -> None:
             "model.network 'bilinear' has no examples to measure a gap on: add --config.evaluation.duality_gap_steps=0"
         )
     idle = {"penalty": "none", "conditioning": "none", "spectral_norm": False, "replay_capacity": 0, "packing": 1,
-            "minibatch_kernels": 0, "stddev_group": 0, "disc_steps": 1, "gen_steps": 1, "unroll_steps": 0}  # fmt: skip
+            "minibatch_kernels": 0, "stddev_group": 0, "augment": (), "label_smoothing": 0.0, "disc_steps": 1,
+            "gen_steps": 1, "unroll_steps": 0}  # fmt: skip
     if wrong := [name for name, value in idle.items() if model[name] != value]:
         raise InputError(f"model.{wrong[0]} has no part in model.network 'bilinear'; set it to {idle[wrong[0]]!r}")
 

@@ -16,7 +16,7 @@ from genlab.evaluation.extractor import Extractor
 from genlab.evaluation.features import intensities
 from genlab.evaluation.held_out import over_split
 from genlab.evaluation.sample_quality import measure_quality
-from genlab.networks.inception import inception_features, load_weights
+from genlab.networks.inception import WHENCE, inception_features, load_weights
 
 STACKED = {"stacked_mnist": "mnist", "stacked_mnist_5k": "mnist_5k"}  # -> whose classifier reads the digits
 FEWEST = 6  # samples: density and coverage are of five neighbours
@@ -40,7 +40,7 @@ def check_extractor(config: ml_collections.ConfigDict, dataset: data.Dataset) ->
         if not path.is_file():
             raise InputError(
                 f"evaluation.extractor is {wanted!r}, and there is no such file; it must be none, classifier, or a "
-                "file of Inception weights"
+                f"file of Inception weights: {WHENCE}"
             )
         load_weights(path)
     if (num := config.evaluation.num_samples) < FEWEST:

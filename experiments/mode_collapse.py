@@ -107,6 +107,7 @@ def main(arguments: list[str]) -> None:
     failures: dict[str, str] = {}
     for method in methods:
         config, command = recipe(name, method, given.num_seeds, num_steps, given.data_dir)
+        command += f" --workdir={root / method}"
         print(f"{method}: {command}", flush=True)
         try:
             run(Launch(config, f"gan-{name}-{method}", root / method, command, "experiments.gan"), gan.build)
@@ -172,7 +173,7 @@ def of_members(card: dict[str, Any], number: str) -> dict[int, float]:
 def table(name: str, rows: list[dict[str, Any]], num_seeds: int, num_steps: int) -> str:
     """The rows as text, the published ones in brackets."""
     said = f"{name}, {num_steps:,} steps, {num_seeds} seeds, last step; mean ± standard error"
-    lines = [f"{said}; in brackets: {SOURCE}", ""]
+    lines = [f"{said}; gains with 95 % intervals, seeds paired; in brackets: {SOURCE}", ""]
     heads = {"modes_covered": "modes", "high_quality_share": "high quality %", "reverse_kl": "reverse KL",
              "wasserstein": "W2"}  # fmt: skip
     heads = {number: head for number, head in heads.items() if any(number in each for each in rows)}

@@ -37,7 +37,7 @@ def leave(
         states: of the members, on one device or the host.
         failures: of the members, what of each is not finite, or None.
     """
-    from genlab.evaluation.numbers import format_number
+    from genlab.evaluation.numbers import format_number, format_reference
     from genlab.evaluation.report import write_report
 
     directory, config = launch.workdir, launch.config
@@ -54,7 +54,7 @@ def leave(
         print(f"mean and standard deviation over {len(card['evaluated_members'])} of {len(states)} members:")
     for block in BLOCKS:
         for name, number in (card[block] or {}).items():
-            print(f"{block:15} {name:24} {format_number(number)}")
+            print(f"{block:15} {name:24} {format_number(number)} {format_reference(number)}".rstrip())
     return 0
 
 

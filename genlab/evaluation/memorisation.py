@@ -58,7 +58,9 @@ def memorisation(samples: np.ndarray, train: np.ndarray, test: np.ndarray) -> Me
     numbers: dict[str, Number] = {
         "nearer_than_test": {
             "value": float(farther.mean()), "standard_error": float(error),
-            "estimator": "probability that a sample is nearer to the training set than a test image is; 0.5 is new",
+            "expected": 0.5,
+            "estimator": "probability that a sample is nearer to the training set than a test image is: 1 for copies, "
+            "0.5 for new examples, 0 for what is far from all data",
             **protocol,
         },
         "near_training_share": {

@@ -27,6 +27,14 @@ def format_number(number: Any) -> str:
     return text + (f" {unit}" if unit else "")
 
 
+def format_reference(number: Any) -> str:
+    """What the number would be of real images, of a perfect sampler, or is expected to be, in brackets; or nothing."""
+    for field in ("real_images", "perfect_sampler", "expected"):
+        if isinstance(number, Mapping) and number.get(field) is not None:
+            return f"({words(field)} {format_value(number[field])})"
+    return ""
+
+
 def number_parts(number: Any) -> tuple[Any, float | None, str, str, str]:
     """Value, spread or None, which spread, unit, sign of the bound with a space."""
     number = number if isinstance(number, Mapping) else {"value": number}

@@ -26,7 +26,7 @@ CAPTIONS = {
     "samples_by_class": "Samples of the final model, one class a row, not selected.",
     "nearest_training": "The first samples, and of all the ten most alike a training image, above that image.",
     "samples_by_member": "Samples of every member that was evaluated, a row each, in their order, not selected.",
-    "samples_over_time": "Samples during training, of a population member 0; every column keeps its noise.",
+    "samples_over_time": "Samples during training, of a population the first member's; every column keeps its noise.",
     "growth_stages": "Samples at the end of each resolution.",
     "reconstructions": "Held-out examples, and what the model makes of their codes.",
     "denoising": "Held-out examples, corrupted as the evaluation asks, and what the model makes of the corrupted ones.",

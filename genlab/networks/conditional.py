@@ -41,18 +41,16 @@ class WithLabels(nn.Module):
         num_classes: labels are 0, ..., num_classes - 1.
         flatten: whether images become vectors first, for networks that flatten them anyway: num_classes numbers more
             instead of num_classes planes.
-        scale: of the one at the label: beside a vector of D standard normal numbers sqrt(D) has its length.
     """
 
     network: nn.Module
     num_classes: int
     flatten: bool = True
-    scale: float = 1.0
 
     @nn.compact
     def __call__(self, x: Array, label: Array, train: bool = False) -> Any:
         """x [B, ...], labels i32[B] -> what the network gives."""
-        one_hot = self.scale * jax.nn.one_hot(label, self.num_classes, dtype=x.dtype)
+        one_hot = jax.nn.one_hot(label, self.num_classes, dtype=x.dtype)
         if self.flatten:
             x = x.reshape(x.shape[0], -1)  # [B, D]
         one_hot = one_hot.reshape(x.shape[0], *(1,) * (x.ndim - 2), self.num_classes)

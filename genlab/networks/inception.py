@@ -51,6 +51,8 @@ CONVERT = (
     f"torch.load('{PUBLISHED}', map_location='cpu').items()}})"
 )
 
+WHENCE = f"they are {PUBLISHED} of github.com/mseitzer/pytorch-fid, converted by: {CONVERT}"
+
 
 class Conv(NamedTuple):
     """A convolution, batch normalization and a relu."""
@@ -251,7 +253,7 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise InputError(f"no file of Inception weights at {path}")
+        raise InputError(f"no file of Inception weights at {path}; {WHENCE}")
     state = _read_pth(path) if path.suffix in (".pth", ".pt") else _read_npz(path)
     last = {"fc.weight": (NUM_CLASSES, NUM_FEATURES), "fc.bias": (NUM_CLASSES,)}
     # the last layer first: by its shape, and no other's, do torchvision's weights differ from FID's

@@ -45,7 +45,8 @@ def phase_portrait(
     left, right, bottom, top = limits or _reach(shown)
     shape = (right - left) / (top - bottom)
     alike = 1 / 3 < shape < 3  # then a rotation should look like one
-    figure = Figure(figsize=(min(4.3 * shape, 5.6) + 1.7 if alike else 6.4, 4.3), layout="constrained")
+    legend = 0.8 + 0.065 * max(map(len, paths))  # inches
+    figure = Figure(figsize=(min(4.3 * shape, 5.6) + legend if alike else 6.4, 4.3), layout="constrained")
     axes = figure.add_subplot()
     axes.set(xlim=(left, right), ylim=(bottom, top), xlabel=axis_names[0], ylabel=axis_names[1])
     axes.set_aspect("equal" if alike else "auto", adjustable="box", anchor="NE")
@@ -78,7 +79,7 @@ def phase_portrait(
         axes.plot(*equilibrium, ls="", marker="+", ms=11.0, mec=style.INK, mew=1.3, zorder=6)
         handles.append(Line2D([], [], ls="", marker="+", ms=8.0, mec=style.INK, mew=1.3))
         names.append("equilibrium")
-    figure.legend(handles, names, loc="outside right upper", handlelength=1.4)
+    axes.legend(handles, names, loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0.0, handlelength=1.4)
     return figure
 
 
@@ -115,6 +116,7 @@ def mode_collapse(samples: Mapping[str, np.ndarray], means: np.ndarray, sigma: f
             autolim=False,
         )  # fmt: skip
         axes.set_title(f"{name}: {reached.sum()} of {len(means)}")
+    figure.supxlabel(f"circles: {DEVIATIONS:g} sigma around a mode, red where no sample lies within", fontsize="small")
     return figure
 
 

@@ -371,7 +371,11 @@ def test_members_cannot_differ_in_what_shapes_the_program(population, changes):
 
 POINTS, IMAGES, UNLABELLED = "points", "images", "unlabelled"
 MISTAKES = [
-    (POINTS, {"model__network": "unet"}, "model.network is 'unet'; known: dcgan, resnet, dense, maxout, affine"),
+    (
+        POINTS,
+        {"model__network": "unet"},
+        "model.network is 'unet'; known: dcgan, resnet, dense, maxout, affine, bilinear",
+    ),
     (
         POINTS,
         {"model__network": "dcgan"},
@@ -399,8 +403,10 @@ MISTAKES = [
     (
         POINTS,
         {"model__replay_share": 1.5},
-        "model.replay_share must be at most 1, and model.label_smoothing less than 1",
+        "model.replay_share is 1.5; it must be at most 1",
     ),
+    (POINTS, {"model__label_smoothing": 1.0}, "model.label_smoothing is 1.0; it must be less than 1"),
+    (POINTS, {"model__loss": "wasserstei", "model__label_smoothing": 0.1}, "model.loss is 'wasserstei'"),
     (POINTS, {"model__label_smoothing": -0.1}, "model.label_smoothing is -0.1; it must be at least 0"),
     (POINTS, {"model__penalty_weight": -1.0}, "model.penalty_weight is -1.0; it must be at least 0"),
     (POINTS, {"model__clip_weights": -0.1}, "model.clip_weights is -0.1; it must be at least 0"),

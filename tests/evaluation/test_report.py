@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from genlab.errors import InputError
-from genlab.evaluation.numbers import format_number
+from genlab.evaluation.numbers import format_number, format_reference
 from genlab.evaluation.report import write_report
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -214,6 +214,13 @@ def test_broken_files_are_named(run, tmp_path):
 )
 def test_format_number(number, text):
     assert format_number(number) == text
+
+
+def test_a_number_stands_beside_what_it_would_be_of_real_data():
+    assert format_reference({"value": 0.9, "real_images": 0.98, "expected": 0.5}) == "(real images 0.98)"
+    assert format_reference({"value": 7, "perfect_sampler": 8}) == "(perfect sampler 8)"
+    assert format_reference({"value": 0.2, "expected": 0.01}) == "(expected 0.01)"
+    assert format_reference({"value": 1.0, "real_images": None}) == format_reference(3.0) == ""
 
 
 def test_members_of_a_population_have_a_row_each_and_their_failures_are_said(tmp_path):

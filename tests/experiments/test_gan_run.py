@@ -10,6 +10,8 @@ import pytest
 from command_lines import complaints
 from test_resume import final_arrays, metrics, newest
 
+from genlab.networks.inception import WHENCE
+
 # as forks.DRIVER, of any entry point: the first argument is its module; a classifier learns for a few steps alone
 DRIVER = """
 import gc, json, os, runpy, sys, warnings
@@ -209,7 +211,7 @@ REFUSED = {
         "evaluation.extractor 'classifier' is for images; for ring add --config.evaluation.extractor=none"),
     "no file of weights": ("conditional", {"evaluation__extractor": "nowhere.npz"},
         "evaluation.extractor is 'nowhere.npz', and there is no such file; it must be none, classifier, or a file of "
-        "Inception weights"),
+        f"Inception weights: {WHENCE}"),
     "a network of images": ("ring", {"model__network": "dcgan"},
         "model.network 'dcgan' is for images; ring holds points: add --config.model.network=dense"),
     "an unknown augmentation": ("conditional", {"model__augment": "('flip',)"},

@@ -14,7 +14,7 @@ NAMES = ("theta", "psi")
 
 
 def legend(figure):
-    return [text.get_text() for text in figure.legends[0].get_texts()]
+    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
 
 
 def segments(axes):
