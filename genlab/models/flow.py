@@ -22,7 +22,7 @@ import optax
 from genlab.algorithm import Algorithm, Array, Batch, Key, Metrics, PyTree, State, descend, new_player, new_state
 from genlab.bijections.pixels import dequantize, logit, logit_inverse, quantize
 from genlab.losses.likelihood import gaussian_log_prob
-from genlab.networks.variables import init
+from genlab.networks.variables import apply, init
 
 LEVELS = 256  # of a pixel
 
@@ -96,7 +96,7 @@ def flow(
 
     def terms_of(params: PyTree, batch: Batch, key: Key) -> Metrics:
         y, log_det = to_real(batch, key)
-        z, volume = network.apply({"params": params}, y, context_of(batch))
+        (z, volume), _ = apply(network, params, {}, y, context_of(batch))
         log_prob = base.log_prob(z) + volume
         terms = {"log_prob": log_prob + log_det}
         if images:
@@ -127,10 +127,10 @@ def flow(
         return {"loss": -terms["log_prob"], **terms}
 
     def encode(state: State, batch: Batch, key: Key) -> Array:
-        return network.apply({"params": weights(state)}, to_real(batch, key)[0], context_of(batch))[0]
+        return apply(network, weights(state), {}, to_real(batch, key)[0], context_of(batch))[0][0]
 
     def show(state: State, codes: Array, context: Array | None) -> Array:
-        x, _ = network.apply({"params": weights(state)}, codes, context, method="inverse")
+        (x, _), _ = apply(network, weights(state), {}, codes, context, method="inverse")
         if images and alpha:
             x, _ = logit_inverse(x, alpha)
         x = x.reshape(-1, *shape)
