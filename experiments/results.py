@@ -89,7 +89,7 @@ def leave_model(
             algorithm, state, test, data.prepare, key_density, size,
             config.evaluation.get("num_importance_samples"), config.data.binarization,
             display.progress_line(len(test["x"]), unit="test example"),
-            lambda values: pictures.save_arrays(directory / DENSITY_FILE, **values),
+            lambda values: pictures.save_arrays(directory / DENSITY_FILE, **values), dataset.log_density,
         ),
     }  # fmt: skip
     if bad := [name for block in BLOCKS for name, number in (card[block] or {}).items() if not is_finite(number)]:

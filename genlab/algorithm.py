@@ -106,6 +106,8 @@ class Algorithm(NamedTuple):
         log_prob: (state, batch, key) -> f32[B], nats per example.
         density: how the method holds the density, see the module's docstring.
         latents: densities of its latent variables, where it has any.
+        space: what log_prob is a density or a probability of: "continuous", x itself; "dequantized", of images
+            u = (level + U[0, 1)) / 256 in [0, 1)^D, under one draw of the noise; "discrete", the levels.
     """
 
     init: Callable[[Key, Batch], State]
@@ -117,6 +119,7 @@ class Algorithm(NamedTuple):
     log_prob: Callable[[State, Batch, Key], Array] | None
     density: Literal["exact", "bound", "implicit", "none"]
     latents: Latents | None = None
+    space: Literal["continuous", "dequantized", "discrete"] = "continuous"
 
 
 def new_player(params: PyTree, tx: optax.GradientTransformation, stats: PyTree | None = None) -> Player:

@@ -30,6 +30,7 @@ def density_block(
     binarization: str,
     show: Callable[[int], None] = lambda done: None,
     keep: Callable[[dict[str, np.ndarray]], None] = lambda values: None,
+    log_density: Callable[[Any], Any] | None = None,
 ) -> dict[str, Number] | None:
     """Negative log-likelihoods of the test split, in nats: log_prob and the evidence lower bound.
 
@@ -43,10 +44,11 @@ def density_block(
         binarization: how the pixels became binary, "none" if they did not.
         show: told how many examples are done.
         keep: given log_prob and, where there is one, elbo of every example, f32[N].
+        log_density: f32[N, D] -> f32[N], the logarithm of the density that the data were drawn from, where it is known.
 
     Returns:
-        Numbers with their protocol, and for binary images in bits per dimension too; None where the algorithm has
-        no density.
+        Numbers with their protocol, of images that are binary, discrete or dequantised in bits per dimension too; None
+        where the algorithm has no density.
     """
     if algorithm.log_prob is None:
         return None
@@ -57,7 +59,11 @@ def density_block(
     if binarization != "none":
         protocol["x"] = f"binary: {binarization} draws in training, one fixed draw of the test set"
     elif np.ndim(test["x"]) == 4:
-        protocol["x"] = "intensities i / 255 as stored, not dequantized"
+        protocol["x"] = {
+            "continuous": "intensities i / 255 as stored, not dequantized",
+            "dequantized": "u = (level + U[0, 1)) / 256, a density on [0, 1]^D under one draw of the noise",
+            "discrete": "levels 0 to 255, their probability",
+        }[algorithm.space]
     key_terms, key_density = jax.random.split(key)
     log_prob = over_split(algorithm.log_prob, prepare, batch_size, show)(state, test, key_density)
     value, error = mean_and_error(-log_prob)
@@ -66,11 +72,20 @@ def density_block(
         sampled = {"estimator": "importance sampling", "k": num_importance_samples}
         likelihood |= {"bound": "upper", **(sampled if num_importance_samples else {"estimator": "one code"})}
     block = {"negative_log_likelihood": likelihood}
-    if binarization != "none":  # of a density on [0, 1]^D, bits would want dequantized data and log2 of the levels
+    images = np.ndim(test["x"]) == 4
+    if binarization != "none" or (images and algorithm.space != "continuous"):
+        # a density of u has 8 bits more than a probability of levels; the two never share a name
+        name, more = ("bits_per_dim", 0.0) if algorithm.space != "dequantized" else ("dequantized_bits_per_dim", 8.0)
         to_bits = 1.0 / (num_dims * math.log(2))
         unit = f"bits per dimension, {num_dims} dimensions"
-        bits = {"value": value * to_bits, "standard_error": error * to_bits, "unit": unit}
-        block["bits_per_dim"] = {**likelihood, **bits}
+        block[name] = {
+            **likelihood, "value": value * to_bits + more, "standard_error": error * to_bits, "unit": unit
+        }  # fmt: skip
+    if log_density is not None:
+        value, error = mean_and_error(np.asarray(log_density(test["x"])) - log_prob)
+        excess = "E [log p(x) - log q(x)] over test examples of the known p"
+        above = {"bound": "upper"} if algorithm.density == "bound" else {}
+        block["kl_from_truth"] = {"value": value, "standard_error": error, "estimator": excess, **above, **protocol}
     terms = over_split(algorithm.evaluate, prepare, batch_size)(state, test, key_terms)
     if "elbo" in terms:
         value, error = mean_and_error(-terms["elbo"])
@@ -79,6 +94,11 @@ def density_block(
         if algorithm.latents is not None:
             bound["k"] = algorithm.latents.num_samples
         block["negative_elbo"] = {**bound, **protocol}
+    if "logit_log_prob" in terms:
+        value, error = mean_and_error(-terms["logit_log_prob"])
+        block["logit_negative_log_likelihood"] = {
+            "value": value, "standard_error": error, **protocol, "x": "logit(alpha + (1 - 2 alpha) u), one draw of u"
+        }  # fmt: skip
     keep({"log_prob": log_prob} | {name: values for name, values in terms.items() if name == "elbo"})
     return block
 

@@ -144,4 +144,7 @@ def flow(
         return terms_of(weights(state), batch, key)["log_prob"]
 
     decode = None if num_classes else lambda state, codes, key: show(state, codes, None)
-    return Algorithm(init_state, step, evaluate, generate, encode, decode, log_prob, "exact")
+    return Algorithm(
+        init_state, step, evaluate, generate, encode, decode, log_prob, "exact",
+        space="dequantized" if images else "continuous",
+    )  # fmt: skip
