@@ -16,10 +16,9 @@ def make_duality_gap(algorithm: Algorithm, num_steps: int) -> Callable[[State, B
     """An estimate of max_d V(g, d) - min_g V(g, d) of a game with the players "gen" and "disc".
 
     V is minus the discriminator's loss. Each player in turn takes `num_steps` steps of its own, by its own loss and
-    optimizer, against the other, who stands still; then V is measured on other examples. At an equilibrium neither
-    gains anything. A player that is followed for a few steps only gains less than it could, so that the estimate is
-    from below; as the examples differ, and as the generator's loss need not be V (the non-saturating one is not), it
-    can be negative.
+    optimizer, against the other, who stands still; then V is measured on other examples. To stay is a choice as well:
+    where the steps lose, as full steps do at the end of a schedule, the gain is 0. At an equilibrium neither gains
+    anything. A player that is followed for a few steps only gains less than it could: the estimate is from below.
 
     Args:
         algorithm: whose `step` is simultaneous, one step of each player (put back after each, the one who stands still
@@ -50,8 +49,8 @@ def make_duality_gap(algorithm: Algorithm, num_steps: int) -> Callable[[State, B
             return -jnp.mean(losses)  # [N, B]
 
         now = value(state)
-        disc_gain = value(response(state, batches, key_disc, "disc")) - now
-        gen_gain = now - value(response(state, batches, key_gen, "gen"))
+        disc_gain = jnp.maximum(value(response(state, batches, key_disc, "disc")) - now, 0.0)
+        gen_gain = jnp.maximum(now - value(response(state, batches, key_gen, "gen")), 0.0)
         return {"duality_gap": disc_gain + gen_gain, "disc_gain": disc_gain, "gen_gain": gen_gain}
 
     return duality_gap

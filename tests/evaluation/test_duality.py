@@ -98,6 +98,14 @@ def test_a_player_at_its_best_response_gains_nothing():
     assert found["disc_gain"] == pytest.approx(0, abs=1e-6) and found["gen_gain"] > 0.1
 
 
+def test_a_player_stays_where_its_steps_would_lose():
+    """Batches of another mean lead the discriminator away from its best response."""
+    elsewhere = {"x": LEVEL[0]["x"] + 3.0}
+    by_hand, found = gap_by_hand(1.3, 0.5, elsewhere, LEVEL[1]), found_gap(1.3, 0.5, elsewhere, LEVEL[1])
+    assert by_hand["disc_gain"] < -0.1 and found["disc_gain"] == 0.0
+    assert found["duality_gap"] == found["gen_gain"] == pytest.approx(by_hand["gen_gain"], rel=1e-5)
+
+
 def test_one_key_gives_one_gap_in_which_the_draws_of_the_value_cancel():
     noisy, quiet = found_gap(2.0, 0.5, noise=5.0), found_gap(2.0, 0.5)
     assert noisy == found_gap(2.0, 0.5, noise=5.0)
