@@ -1,0 +1,127 @@
+"""Recipes of flows: each makes a flow of its data, and what cannot be is refused in one line."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import flow as recipes
+from experiments.checks import check
+from experiments.flow import build
+from experiments.members import with_fields
+from genlab import data
+from genlab.errors import InputError
+from genlab.evaluation.card import count_parameters
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+TINY = {"batch_size": 6, "model.hidden": (3, 3), "model.channels": 2, "model.num_layers": 2}
+
+
+def dataset(shape=(4, 4, 1), labels=True):
+    """Random pixels, or points."""
+
+    def split():
+        x = RNG.integers(0, 256, (24, *shape), dtype=np.uint8) if len(shape) == 3 else RNG.normal(size=(24, *shape))
+        found = {"x": x if len(shape) == 3 else x.astype(np.float32)}
+        return found | ({"label": np.arange(24, dtype=np.int32) % 10} if labels else {})
+
+    return data.Dataset("fake", split(), split(), split(), 10 if labels else 0, None)
+
+
+def configured(variant, **changes):
+    config = recipes.get_config(variant)
+    config.update_from_flattened_dict(TINY | {name.replace("__", "."): value for name, value in changes.items()})
+    return config
+
+
+def shape_of(variant):
+    return (2,) if recipes.get_config(variant).data.name == "ring" else (4, 4, 1)
+
+
+def batch_of(given, num=6):
+    return data.prepare({name: jnp.asarray(column[:num]) for name, column in given.train.items()})
+
+
+@pytest.mark.parametrize("variant", recipes.VARIANTS)
+def test_a_recipe_makes_a_flow_whose_samples_are_like_its_data(variant):
+    config, given = configured(variant), dataset(shape_of(variant))
+    check(recipes.get_config(variant))
+    algorithm, batch = build(config, given), batch_of(given)
+    state = jax.jit(algorithm.init)(KEY, batch)
+    after, metrics = jax.eval_shape(algorithm.step, state, batch, KEY)
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+    images = batch["x"].ndim == 4
+    assert set(metrics) == {"loss", "log_prob"} | ({"bits_per_dim"} if images else set()) | (
+        {"logit_log_prob"} if config.model.alpha else set()
+    )
+    assert algorithm.space == ("dequantized" if images else "continuous") and algorithm.density == "exact"
+    assert jax.eval_shape(algorithm.generate, state, batch, KEY).shape == batch["x"].shape
+    codes = jax.jit(algorithm.encode)(state, batch, KEY)
+    assert codes.shape == (6, batch["x"][0].size)
+    if algorithm.decode is not None:  # a pixel at the end of its bin may fall into the next
+        back = jax.jit(algorithm.decode)(state, codes, KEY)
+        np.testing.assert_allclose(back, batch["x"], atol=1.01 / 255 if images else 1e-4)
+
+
+@pytest.mark.parametrize("variant", recipes.VARIANTS)
+def test_a_recipe_is_a_member_of_a_population(variant):
+    """As shapes, at rates of their own."""
+    config, given = configured(variant), dataset(shape_of(variant))
+    batch = batch_of(given)
+
+    def member(rate, key):
+        algorithm = build(with_fields(config, {"optimizer.learning_rate": rate}), given)
+        state = algorithm.init(key, batch)
+        return state, algorithm.step(state, batch, key)[0]
+
+    state, after = jax.eval_shape(jax.vmap(member), jnp.ones(2), jax.random.split(KEY, 2))
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state) and after.step.shape == (2,)
+
+
+def dense(*widths):
+    return sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(widths))
+
+
+def test_numbers_of_parameters_by_hand():
+    shape = dataset((28, 28, 1))
+    found = {
+        variant: count_parameters(jax.eval_shape(build(recipes.get_config(variant), shape).init, KEY, batch_of(shape)))
+        for variant in ("nice", "realnvp", "maf")
+    }
+    actnorm = 2 * 784
+    assert found["nice"] == 4 * dense(784, *(1000,) * 5, 784) + 5 * actnorm
+    assert found["realnvp"] == 10 * dense(784, 1024, 2 * 784) + 11 * actnorm
+    assert found["maf"] == 5 * dense(784, 1024, 2 * 784) + 6 * actnorm
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes", "complaint"),
+    [
+        ("spline", {"model__transform": "quadratic"},
+         "model.transform is 'quadratic'; known: additive, affine, spline"),
+        ("spline", {"model__network": "multi_scale"},
+         "model.network 'multi_scale' is for images; fake holds none: take coupling"),
+        ("spline", {"model__alpha": 0.1}, "model.alpha is of the logit of images, and fake holds none; set it to 0"),
+        ("small", {"model__alpha": 0.5}, "model.alpha is 0.5; it must be less than 0.5"),
+        ("small", {"model__levels": 3},
+         r"model.levels is 3: height and width are halved as often, and \(4, 4\) cannot be"),
+        ("small", {"model__num_layers": 0}, "model.num_layers is 0; it must be at least 1"),
+        ("small", {"model__mixing": "shuffle"}, "model.mixing is 'shuffle'; known: none, reverse, random, linear"),
+        ("small", {"model__base": "laplace"}, "model.base is 'laplace'; known: normal, logistic"),
+        ("small", {"data__binarization": "dynamic"},
+         "a flow is a density of dequantised levels: set data.binarization to none"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_one_line(variant, changes, complaint):
+    with pytest.raises(InputError, match=complaint):
+        build(configured(variant, **changes), dataset(shape_of(variant)))
+
+
+def test_a_variant_that_is_not_there_is_told_with_those_that_are():
+    with pytest.raises(ValueError, match="no variant 'vae'; known: small, conditional, nice, realnvp"):
+        recipes.get_config("vae")
+    with pytest.raises(InputError, match=r"fake has no labels for model\.conditional"):
+        build(configured("conditional"), dataset(labels=False))
