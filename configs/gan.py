@@ -23,7 +23,6 @@ def get_config(variant: str = "small") -> ml_collections.ConfigDict:
     config.optimizer.learning_rate = 2e-4
     config.optimizer.b1 = 0.5
     config.evaluation.extractor = "classifier"
-    config.evaluation.duality_gap_steps = 20  # that either player takes alone, to see how much it could gain; 0: none
 
     config.model = ml_collections.ConfigDict()
     # "dcgan" | "resnet" | "dense" | "maxout" | "affine" with a quadratic discriminator | "bilinear", which is no GAN
@@ -51,6 +50,7 @@ def get_config(variant: str = "small") -> ml_collections.ConfigDict:
     config.model.gen_steps = 1
     config.model.disc_learning_rate = 0.0  # 0: the generator's
     config.model.unroll_steps = 0  # of the discriminator that the generator looks ahead
+    config.model.duality_gap_steps = 20  # that either takes alone at a validation, to see what it could gain; 0: none
 
     config.model.replay_capacity = 0  # generated examples that are kept; 0: no replay
     config.model.replay_share = 0.5  # of the fakes that the discriminator sees, those from the buffer
@@ -282,7 +282,7 @@ def bilinear(config: ml_collections.ConfigDict) -> None:
     config.eval_every_steps = config.checkpoint_every_steps = 200
     config.optimizer.learning_rate = 0.1
     config.model.network = "bilinear"
-    config.evaluation.duality_gap_steps = 0
+    config.model.duality_gap_steps = 0
 
 
 def bilinear_extragradient(config: ml_collections.ConfigDict) -> None:

@@ -13,7 +13,7 @@ COUNTS = ("model.latent_dim", "model.hidden", "model.disc_hidden", "model.channe
           "model.packing", "model.disc_steps", "model.gen_steps", "model.minibatch_kernel_dim")  # fmt: skip
 AMOUNTS = ("model.replay_capacity", "model.replay_share", "model.minibatch_kernels", "model.stddev_group",
            "model.unroll_steps", "model.disc_learning_rate", "model.penalty_weight", "model.clip_weights",
-           "model.label_smoothing", "evaluation.duality_gap_steps")  # fmt: skip
+           "model.label_smoothing", "model.duality_gap_steps")  # fmt: skip
 NETWORKS = ("dcgan", "resnet", "dense", "maxout", "affine", "bilinear")
 SMOOTHED = ("minimax", "non_saturating", "least_squares")  # losses with a target for real examples
 LOSSES = (*SMOOTHED, "hinge", "wasserstein", "relativistic", "relativistic_average")
@@ -71,10 +71,10 @@ def check_measures(config: ml_collections.ConfigDict, dataset: data.Dataset) -> 
     """What a discriminator that looks across the batch, or a gap that wants examples, cannot do without."""
     model, size = config.model, config.batch_size // config.model.disc_steps
     num_validation = len(dataset.validation["x"])
-    if config.evaluation.duality_gap_steps and num_validation < size:
+    if config.model.duality_gap_steps and num_validation < size:
         raise InputError(
             f"the duality gap is measured on {size} validation examples or more, and there are {num_validation}: raise "
-            "data.num_validation, or add --config.evaluation.duality_gap_steps=0"
+            "data.num_validation, or add --config.model.duality_gap_steps=0"
         )
     if model.minibatch_kernels and config.evaluation.batch_size != size:
         raise InputError(
@@ -92,9 +92,9 @@ def check_measures(config: ml_collections.ConfigDict, dataset: data.Dataset) -> 
 def check_bilinear(config: ml_collections.ConfigDict) -> None:
     """A game without examples."""
     model = config.model
-    if config.evaluation.duality_gap_steps:
+    if config.model.duality_gap_steps:
         raise InputError(
-            "model.network 'bilinear' has no examples to measure a gap on: add --config.evaluation.duality_gap_steps=0"
+            "model.network 'bilinear' has no examples to measure a gap on: add --config.model.duality_gap_steps=0"
         )
     idle = {"penalty": "none", "conditioning": "none", "spectral_norm": False, "replay_capacity": 0, "packing": 1,
             "minibatch_kernels": 0, "stddev_group": 0, "augment": (), "label_smoothing": 0.0, "disc_steps": 1,

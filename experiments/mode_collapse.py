@@ -83,7 +83,7 @@ def recipe(name: str, method: str, num_seeds: int, num_steps: int, data_dir: str
     if data_dir:
         changes["data.data_dir"] = data_dir
     changes["eval_every_steps"] = changes["checkpoint_every_steps"] = max(1, min(10_000, num_steps // 5))
-    changes["figure_every_steps"] = changes["evaluation.duality_gap_steps"] = 0
+    changes["figure_every_steps"] = changes["model.duality_gap_steps"] = 0
     if "model.minibatch_kernels" in changes:
         changes["evaluation.batch_size"] = config.batch_size  # it sums over the batch
     with config.unlocked():

@@ -26,7 +26,7 @@ def nash_diagnostic(build: Build, dataset: data.Dataset) -> Diagnose:
         return data.prepare(jax.tree.map(jnp.asarray, few))
 
     def diagnose(member: Member, state: State) -> dict[str, float]:
-        config, num_steps = member.config, member.config.evaluation.duality_gap_steps
+        config, num_steps = member.config, member.config.model.duality_gap_steps
         size = config.batch_size // config.model.disc_steps
         if not num_steps:
             return {}

@@ -55,6 +55,8 @@ def draw_phase_portrait(arguments: Launch) -> None:
     if paths := paths_of(config.model.network, directory):
         figure = portrait(config.model.network, config.data.name, paths)
         files.save(figure, directory / "figures" / "phase_portrait.png")
+        for name, path in paths.items():
+            print(f"{name} end at ({path[-1][0]:.4g}, {path[-1][1]:.4g})")
         write_report(directory, arguments.command)
 
 

@@ -112,7 +112,7 @@ def plain(config: ml_collections.ConfigDict, precision: str) -> ml_collections.C
     config.model.disc_steps = config.model.gen_steps = 1
     config.model.channels, config.model.label_smoothing = (64, 128), 0.0
     config.optimizer.schedule, config.model.disc_learning_rate = "constant", 0.0
-    config.evaluation.duality_gap_steps = 0
+    config.model.duality_gap_steps = 0
     return config
 
 
@@ -142,7 +142,7 @@ def gans(dataset: data.Dataset, precision: str) -> list[Row]:
     rows = []
     for variant in recipes.VARIANTS:
         config = recipes.get_config(variant)
-        config.precision, config.evaluation.duality_gap_steps = precision, 0
+        config.precision, config.model.duality_gap_steps = precision, 0
         if variant in SAME_STEP or config.model.network == "bilinear":
             continue
         own = {"mnist_5k": "", "stacked_mnist": "stacked_mnist_5k"}.get(config.data.name, config.data.name)

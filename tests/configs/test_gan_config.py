@@ -426,11 +426,11 @@ MISTAKES = [
     (POINTS, {"model__network": "bilinear"}, "model.network 'bilinear' has no examples to measure a gap on: add "),
     (
         POINTS,
-        {"model__network": "bilinear", "evaluation__duality_gap_steps": 0, "model__disc_steps": 2},
+        {"model__network": "bilinear", "model__duality_gap_steps": 0, "model__disc_steps": 2},
         "model.disc_steps has no part in model.network 'bilinear'; set it to 1",
     ),
     (POINTS, {"optimizer__name": "lion"}, "unknown optimizer.name 'lion'; known: adam, "),
-    (POINTS, {"evaluation__duality_gap_steps": -1}, "evaluation.duality_gap_steps is -1; it must be at least 0"),
+    (POINTS, {"model__duality_gap_steps": -1}, "model.duality_gap_steps is -1; it must be at least 0"),
 ]
 
 

@@ -46,18 +46,18 @@ TINY = {
         # where a gradient vanishes Adam divides its last bit by eps
         "optimizer.eps": 1e-4, "model.network": "dense", "model.hidden": 8, "model.disc_hidden": 8,
         "model.gen_batch_norm": False, "model.replay_capacity": 100, "seed": 1,
-        "evaluation.num_samples": 60, "evaluation.batch_size": 40, "evaluation.duality_gap_steps": 3,
+        "evaluation.num_samples": 60, "evaluation.batch_size": 40, "model.duality_gap_steps": 3,
     },
     "conditional": {
         "data.name": "digits", "data.num_validation": 20, "num_steps": 6, "steps_per_call": 3, "batch_size": 16,
         "log_every_steps": 3, "eval_every_steps": 0, "checkpoint_every_steps": 6, "figure_every_steps": 6,
         "model.channels": "(4,8)", "model.latent_dim": 4, "evaluation.num_samples": 40, "evaluation.batch_size": 40,
-        "evaluation.duality_gap_steps": 0,
+        "model.duality_gap_steps": 0,
     },
     "bilinear": {"num_steps": 60, "eval_every_steps": 30, "checkpoint_every_steps": 60, "data.num_validation": 2},
     "gaussian": {
         "num_steps": 40, "eval_every_steps": 0, "checkpoint_every_steps": 40, "batch_size": 16,
-        "data.num_validation": 20, "evaluation.num_samples": 60, "evaluation.duality_gap_steps": 0,
+        "data.num_validation": 20, "evaluation.num_samples": 60, "model.duality_gap_steps": 0,
     },
 }  # fmt: skip
 

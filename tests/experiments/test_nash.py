@@ -15,8 +15,8 @@ NUM_STEPS, SIZE = 4, 3
 CONFIG = ml_collections.ConfigDict({
     "seed": 0, "batch_size": 6, "data": {"binarization": "none"},
     "optimizer": {"schedule": "linear", "warmup_steps": 5, "learning_rate": 0.1},
-    "model": {"dynamics": "alternating", "disc_steps": 2, "gen_steps": 3, "unroll_steps": 1},
-    "evaluation": {"duality_gap_steps": NUM_STEPS},
+    "model": {"dynamics": "alternating", "disc_steps": 2, "gen_steps": 3, "unroll_steps": 1,
+              "duality_gap_steps": NUM_STEPS},
 })  # fmt: skip
 
 
@@ -60,5 +60,5 @@ def test_players_move_on_training_examples_and_are_measured_on_validation_ones()
 
 def test_no_steps_no_number():
     config = CONFIG.copy_and_resolve_references()
-    config.evaluation.duality_gap_steps = 0
+    config.model.duality_gap_steps = 0
     assert nash_diagnostic(game, None)(types.SimpleNamespace(config=config, hparams={}), None) == {}
