@@ -154,3 +154,28 @@ def log1mexp(a: Array) -> Array:
     near = jnp.log(-jnp.expm1(-jnp.where(small, a, 0.5)))
     far = jnp.log1p(-jnp.exp(-jnp.where(small, 1.0, a)))
     return jnp.where(small, near, far)
+
+
+def discretized_logistic_mixture_log_prob(
+    x: Array, log_weights: Array, means: Array, log_scales: Array, num_levels: int = 256
+) -> Array:
+    """log of the mass that a mixture of logistics puts on the bin of each quantised value; see the single one.
+
+    Args:
+        x: f32[B, ...], in [0, 1], one of the levels.
+        log_weights: f32[B, ..., K], unnormalised.
+        means, log_scales: f32[B, ..., K].
+        num_levels: how many values x can take.
+
+    Returns:
+        f32[B], nats per example.
+
+    Reference: Salimans et al. 2017 (PixelCNN++), equation 2.
+    """
+    check_same_shape(x=x, means_without_components=means[..., 0])
+    num_components = means.shape[-1]
+    one_each = lambda array: jnp.moveaxis(array, -1, 0).reshape(-1)  # [B, ..., K] -> [K B ...]
+    repeated = jnp.broadcast_to(x, (num_components, *x.shape)).reshape(-1)
+    log_masses = discretized_logistic_log_prob(repeated, one_each(means), one_each(log_scales), num_levels)
+    log_masses = log_masses.reshape(num_components, *x.shape) + jnp.moveaxis(jax.nn.log_softmax(log_weights), -1, 0)
+    return sum_event(jax.nn.logsumexp(log_masses, axis=0))

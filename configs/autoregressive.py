@@ -1,0 +1,112 @@
+"""Autoregressive models.
+
+python -m experiments.autoregressive --config=configs/autoregressive.py            a gated PixelCNN on 3,500 digits
+python -m experiments.autoregressive --config=configs/autoregressive.py:VARIANT    fvsbn made conditional grey
+python -m experiments.autoregressive --config=configs/autoregressive.py:made_mnist full MNIST; also pixelcnn_mnist
+
+Full MNIST wants --config.data.data_dir=DIR, where TFDS's mnist is prepared. README.md has what was measured.
+"""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config(variant: str = "small") -> ml_collections.ConfigDict:
+    """The recipe of a variant; VARIANTS lists them."""
+    if variant not in VARIANTS:
+        raise ValueError(f"configs/autoregressive.py has no variant {variant!r}; known: {', '.join(VARIANTS)}")
+    config = base.get_config()
+    config.batch_size = 64
+    config.steps_per_call = 20
+    config.data.binarization = "dynamic"
+    config.evaluation.batch_size = 200
+    config.evaluation.num_samples = 200
+
+    config.model = ml_collections.ConfigDict()
+    config.model.network = "pixelcnn"  # | "made"
+    config.model.output = "bernoulli"  # | "categorical" | "logistic_mixture", of the 256 levels of grey images
+    config.model.num_components = 5  # of the mixture
+    config.model.conditional = False  # on labels
+    config.model.temperature = 1.0  # of samples
+    config.model.features = 16  # of either stack of a PixelCNN
+    config.model.num_layers = 5  # after the first
+    config.model.first_reach = 3  # rows above, and pixels to the left, that the first layer sees: 7x7, masked
+    config.model.reach = 1  # those of the others: 3x3
+    config.model.head = 64  # features before the outputs
+    config.model.hidden = (500,)  # widths of a MADE
+    config.model.order = "natural"  # | "reversed" | "random": of a MADE's pixels
+    config.model.num_orders = 1  # sets of masks, of which a step draws one; the model is their mixture
+    VARIANTS[variant](config)
+    return config
+
+
+def small(config: ml_collections.ConfigDict) -> None:
+    """The default."""
+    config.num_steps = 2_000
+    config.log_every_steps = 50
+    config.eval_every_steps = config.checkpoint_every_steps = 500
+    config.figure_every_steps = 500
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.schedule = "cosine"
+
+
+def conditional(config: ml_collections.ConfigDict) -> None:
+    """`small`, told the class."""
+    small(config)
+    config.model.conditional = True
+
+
+def grey(config: ml_collections.ConfigDict) -> None:
+    """`small` on 256 levels, by a mixture of logistics (Salimans et al. 2017)."""
+    small(config)
+    config.data.binarization = "none"
+    config.model.output = "logistic_mixture"
+
+
+def made(config: ml_collections.ConfigDict) -> None:
+    """Germain et al. 2015, small."""
+    small(config)
+    config.batch_size = 100
+    config.model.network = "made"
+
+
+def fvsbn(config: ml_collections.ConfigDict) -> None:
+    """A fully visible sigmoid belief network (Frey et al. 1996): logistic regressions, a MADE without hidden layers."""
+    made(config)
+    config.model.hidden = ()
+
+
+def full(config: ml_collections.ConfigDict) -> None:
+    """What recipes for full MNIST share."""
+    config.data.name = "mnist"
+    config.data.num_validation = 400  # as Burda et al. 2016 train on 59,600
+    config.log_every_steps = 200
+    config.eval_every_steps = config.checkpoint_every_steps = config.figure_every_steps = 2_000
+    config.optimizer.schedule = "cosine"
+
+
+def made_mnist(config: ml_collections.ConfigDict) -> None:
+    """One hidden layer of 8,000 in the natural order."""
+    full(config)
+    config.num_steps = 40_000
+    config.batch_size = 100
+    config.ema_decay = 0.999
+    config.model.network = "made"
+    config.model.hidden = (8_000,)
+
+
+def pixelcnn_mnist(config: ml_collections.ConfigDict) -> None:
+    """Eight layers of 32 features in either stack."""
+    full(config)
+    config.num_steps = 12_000
+    config.optimizer.learning_rate = 2e-3
+    config.ema_decay = 0.999
+    config.model.features = 32
+    config.model.num_layers = 7
+    config.model.head = 128
+
+
+VARIANTS = {
+    recipe.__name__: recipe for recipe in (small, conditional, grey, made, fvsbn, made_mnist, pixelcnn_mnist)
+}  # fmt: skip
