@@ -79,7 +79,6 @@ class Latents(NamedTuple):
             otherwise None.
         standard_normal: whether p(z) is N(0, I).
         num_samples: of z, that `evaluate` averages over.
-        conditional: whether every density is given the label: log_prob is then log p(x | y).
     """
 
     log_prior: Callable[[State, Batch, Array], Array]
@@ -88,7 +87,6 @@ class Latents(NamedTuple):
     moments: Callable[[State, Batch], tuple[Array, Array]] | None
     standard_normal: bool = False
     num_samples: int = 1
-    conditional: bool = False
 
 
 class Algorithm(NamedTuple):
@@ -108,6 +106,7 @@ class Algorithm(NamedTuple):
         latents: densities of its latent variables, where it has any.
         space: what log_prob is a density or a probability of: "continuous", x itself; "dequantized", of images
             u = (level + U[0, 1)) / 256 in [0, 1)^D, under one draw of the noise; "discrete", the levels.
+        conditional: whether every density is given the label: log_prob is then log p(x | y).
     """
 
     init: Callable[[Key, Batch], State]
@@ -120,6 +119,7 @@ class Algorithm(NamedTuple):
     density: Literal["exact", "bound", "implicit", "none"]
     latents: Latents | None = None
     space: Literal["continuous", "dequantized", "discrete"] = "continuous"
+    conditional: bool = False
 
 
 def new_player(params: PyTree, tx: optax.GradientTransformation, stats: PyTree | None = None) -> Player:

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from genlab.bijections.event import sum_event
+
 Array = jax.Array
 
 
@@ -27,4 +29,4 @@ def affine_inverse(y: Array, log_scale: Array, shift: Array) -> tuple[Array, Arr
 
 
 def _volume(x: Array, log_scale: Array) -> Array:
-    return jnp.sum(jnp.broadcast_to(log_scale, x.shape), axis=tuple(range(1, x.ndim)))
+    return sum_event(jnp.broadcast_to(log_scale, x.shape))

@@ -5,6 +5,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from genlab.bijections.event import sum_event
+
 Array = jax.Array
 Key = jax.Array
 
@@ -50,14 +52,10 @@ def logit(x: Array, alpha: float) -> tuple[Array, Array]:
     """
     p = alpha + (1.0 - 2.0 * alpha) * x
     log_p, log_not_p = jnp.log(p), jnp.log1p(-p)
-    return log_p - log_not_p, _sum_event(math.log1p(-2.0 * alpha) - log_p - log_not_p)
+    return log_p - log_not_p, sum_event(math.log1p(-2.0 * alpha) - log_p - log_not_p)
 
 
 def logit_inverse(y: Array, alpha: float) -> tuple[Array, Array]:
     """x = (sigmoid(y) - alpha) / (1 - 2 alpha), which leaves [0, 1] for large |y|, and log |det dx / dy| f[B]."""
     log_slope = jax.nn.log_sigmoid(y) + jax.nn.log_sigmoid(-y) - math.log1p(-2.0 * alpha)
-    return (jax.nn.sigmoid(y) - alpha) / (1.0 - 2.0 * alpha), _sum_event(log_slope)
-
-
-def _sum_event(x: Array) -> Array:
-    return jnp.sum(x, axis=tuple(range(1, x.ndim)))
+    return (jax.nn.sigmoid(y) - alpha) / (1.0 - 2.0 * alpha), sum_event(log_slope)

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from genlab.bijections.event import sum_event
+
 Array = jax.Array
 
 MIN_BIN = 1e-3  # smallest width and height of a bin, as a share of all
@@ -69,7 +71,7 @@ def rational_quadratic(x: Array, spline: Spline) -> tuple[Array, Array]:
     denominator = mean_slope + (slope_right + slope_left - 2.0 * mean_slope) * between
     y = bottom + height * (mean_slope * jnp.square(share) + slope_left * between) / denominator
     log_slope = _log_slope(share, mean_slope, slope_left, slope_right, denominator)
-    return jnp.where(inside, y, x), _sum_event(jnp.where(inside, log_slope, 0.0))
+    return jnp.where(inside, y, x), sum_event(jnp.where(inside, log_slope, 0.0))
 
 
 def rational_quadratic_inverse(y: Array, spline: Spline) -> tuple[Array, Array]:
@@ -89,7 +91,7 @@ def rational_quadratic_inverse(y: Array, spline: Spline) -> tuple[Array, Array]:
     share = 2.0 * c / (-b - jnp.sqrt(jnp.maximum(jnp.square(b) - 4.0 * a * c, 0.0)))
     denominator = mean_slope + (slope_right + slope_left - 2.0 * mean_slope) * share * (1.0 - share)
     log_slope = _log_slope(share, mean_slope, slope_left, slope_right, denominator)
-    return jnp.where(inside, left + share * width, y), -_sum_event(jnp.where(inside, log_slope, 0.0))
+    return jnp.where(inside, left + share * width, y), -sum_event(jnp.where(inside, log_slope, 0.0))
 
 
 def _bin(at: Array, spline: Spline, sizes: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
@@ -113,7 +115,3 @@ def _log_slope(share: Array, mean_slope: Array, slope_left: Array, slope_right: 
     rest = 1.0 - share
     numerator = slope_right * jnp.square(share) + 2.0 * mean_slope * share * rest + slope_left * jnp.square(rest)
     return 2.0 * jnp.log(mean_slope) + jnp.log(numerator) - 2.0 * jnp.log(denominator)
-
-
-def _sum_event(x: Array) -> Array:
-    return jnp.sum(x, axis=tuple(range(1, x.ndim)))

@@ -54,7 +54,7 @@ def density_block(
         return None
     num_dims = int(np.prod(np.shape(test["x"])[1:]))
     protocol: Number = {"split": "test", "n": len(test["x"]), "dimensions": num_dims, "unit": "nats"}
-    if algorithm.latents is not None and algorithm.latents.conditional:
+    if algorithm.conditional:
         protocol["given"] = "the label"
     if binarization != "none":
         protocol["x"] = f"binary: {binarization} draws in training, one fixed draw of the test set"

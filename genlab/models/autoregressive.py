@@ -86,14 +86,14 @@ class Autoregression(NamedTuple):
         init: (key, x, context) -> params.
         outputs: (params, x f32[B, H, W, 1], context f32[B, Y] or none, which) -> f32[B, H, W, 1, P], by the order or
             connections number `which`.
-        sample: (params, draw, key, known f32[B, H, W, 1], num_known, context) -> f32[B, H, W, 1], of which the first
-            numbers in the order of `which` = 0 are those of `known`; draw(key, outputs f32[..., P]) -> x f32[...].
+        sample: (params, draw, key, known f32[B, H, W, 1], num_known, context, which) -> f32[B, H, W, 1], of which the
+            first numbers in the order of `which` are those of `known`; draw(key, outputs f32[..., P]) -> x f32[...].
         num_orders: how many `which` there are; the model is the equal mixture of what each says.
     """
 
     init: Callable[[Key, Array, Array | None], PyTree]
     outputs: Callable[[PyTree, Array, Array | None, Any], Array]
-    sample: Callable[[PyTree, Callable[[Key, Array], Array], Key, Array, Any, Array | None], Array]
+    sample: Callable[[PyTree, Callable[[Key, Array], Array], Key, Array, Any, Array | None, Any], Array]
     num_orders: int = 1
 
 
@@ -117,7 +117,8 @@ def autoregressive(
         ema_decay: of the moving average of parameters that everything but `step` uses; 0 for none.
 
     Returns:
-        Algorithm. A step draws one of the network's orders; `log_prob` is of the mixture of all.
+        Algorithm. A step draws one of the network's orders, and so does a call of `generate`, for all its samples;
+        `log_prob` is of the mixture of all.
     """
 
     def context_of(batch: Batch) -> Array | None:
@@ -160,6 +161,11 @@ def autoregressive(
 
     def generate(state: State, batch: Batch, key: Key) -> Array:
         draw = lambda key, outputs: conditional.sample(key, outputs, temperature)
-        return network.sample(weights(state), draw, key, batch["x"], 0, context_of(batch))
+        key_order, key_sample = jax.random.split(key)
+        which = jax.random.randint(key_order, (), 0, network.num_orders)
+        return network.sample(weights(state), draw, key_sample, batch["x"], 0, context_of(batch), which)
 
-    return Algorithm(init_state, step, evaluate, generate, None, None, log_prob, "exact", space="discrete")
+    return Algorithm(
+        init_state, step, evaluate, generate, None, None, log_prob, "exact",
+        space="discrete", conditional=num_classes > 0,
+    )  # fmt: skip

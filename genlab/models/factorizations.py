@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from genlab.algorithm import Array, Key, PyTree
 from genlab.models.autoregressive import Autoregression
@@ -15,7 +16,7 @@ from genlab.networks.variables import apply, init
 
 def masked(made: MADE) -> Autoregression:
     """Of a MADE: numbers in any order, the order of each of its sets of masks; a sample takes D passes."""
-    order = places(made.degrees()[0][0])
+    orders = np.stack([places(degrees) for degrees in made.degrees()[0]])  # [M, D]
 
     def outputs(params: PyTree, x: Array, context: Array | None, which: Any) -> Array:
         found, _ = apply(made, params, {}, x.reshape(x.shape[0], -1), context, which)  # [B, D, P]
@@ -23,13 +24,13 @@ def masked(made: MADE) -> Autoregression:
 
     def sample(
         params: PyTree, draw: Callable[[Key, Array], Array], key: Key, known: Array, num_known: Any,
-        context: Array | None,
+        context: Array | None, which: Any,
     ) -> Array:  # fmt: skip
         flat = known.reshape(known.shape[0], -1)  # [B, D]
 
         def one(number: Array, x: Array) -> Array:
-            place = jnp.asarray(order)[number]
-            (found, _) = apply(made, params, {}, x, context, 0)
+            place = jnp.asarray(orders)[which, number]
+            found, _ = apply(made, params, {}, x, context, which)
             drawn = draw(jax.random.fold_in(key, number), found[:, place])  # [B, P] -> [B]
             return x.at[:, place].set(jnp.where(number < num_known, flat[:, place], drawn))
 
@@ -47,7 +48,7 @@ def convolutional(network: GatedPixelCNN) -> Autoregression:
 
     def sample(
         params: PyTree, draw: Callable[[Key, Array], Array], key: Key, known: Array, num_known: Any,
-        context: Array | None,
+        context: Array | None, which: Any,
     ) -> Array:  # fmt: skip
         pixel = lambda key, found: draw(key, found)[..., None]  # [B, 1, 1, P] -> [B, 1, 1, 1]
         return sample_pixels(network, params, pixel, key, known, num_known, context)

@@ -146,5 +146,5 @@ def flow(
     decode = None if num_classes else lambda state, codes, key: show(state, codes, None)
     return Algorithm(
         init_state, step, evaluate, generate, encode, decode, log_prob, "exact",
-        space="dequantized" if images else "continuous",
+        space="dequantized" if images else "continuous", conditional=num_classes > 0,
     )  # fmt: skip

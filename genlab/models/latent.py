@@ -190,7 +190,6 @@ def variational(
         moments=None if model.moments is None else moments,
         standard_normal=model.standard_normal,
         num_samples=objective.num_samples,
-        conditional=model.conditional,
     )
     return Algorithm(
         init=init_state,
@@ -202,6 +201,7 @@ def variational(
         log_prob=log_prob if model.likelihood.normalized else None,
         density="bound" if model.likelihood.normalized else "none",
         latents=latents,
+        conditional=model.conditional,
     )
 
 

@@ -12,6 +12,7 @@ from genlab.losses.likelihood import (
     bernoulli_log_prob,
     categorical_log_prob,
     discretized_logistic_log_prob,
+    discretized_logistic_mixture_log_prob,
     gaussian_log_prob,
     gaussian_mixture_log_prob,
     log1mexp,
@@ -240,6 +241,47 @@ def test_discretized_logistic_in_the_tail_decays_by_one_nat_a_scale(level, mean,
     distance = (abs(level / 255 - mean) - edge) / scale
     inner = 0.0 if level in (0, 255) else np.log(-np.expm1(-2 * edge / scale))
     np.testing.assert_allclose(actual, [inner - distance], rtol=2e-6)
+
+
+def mixture_parameters(shape, num_components):
+    rng = np.random.default_rng(3)
+    draw = lambda scale: jnp.asarray(scale * rng.normal(size=(*shape, num_components)), jnp.float32)
+    return draw(1.0), 0.5 + draw(0.3), draw(1.0) - 2.0
+
+
+def test_logistic_mixture_equals_the_weighted_masses_of_scipy_summed_over_pixels():
+    x = jnp.asarray([[[0.0], [0.4]], [[1.0], [0.7]]])  # [B, H, C], of eleven levels
+    log_weights, means, log_scales = mixture_parameters(x.shape, 3)
+    weights = special.softmax(float64(log_weights), axis=-1)
+    masses = np.sum([
+        weights[..., k] * logistic_masses(float64(means[..., k]), float64(log_scales[..., k]), x, 11) for k in range(3)
+    ], axis=0)  # fmt: skip
+    found = discretized_logistic_mixture_log_prob(x, log_weights, means, log_scales, 11)
+    assert found.shape == (2,)
+    np.testing.assert_allclose(found, np.log(masses).sum(axis=(1, 2)), rtol=1e-5)
+
+
+def test_logistic_mixture_gradients_share_out_the_components_own_by_responsibility():
+    """d log sum_k w_k m_k: of a component's parameters r_k d log m_k, of its log-weight r_k - w_k."""
+    x = jnp.asarray([[0.3]])
+    log_weights, means, log_scales = mixture_parameters((1, 1), 3)
+    found = total_gradient(lambda *p: discretized_logistic_mixture_log_prob(x, *p, 11), log_weights, means, log_scales)
+    own = lambda m, s: discretized_logistic_log_prob(jnp.full_like(m, 0.3), m, s, 11)
+    masses = np.exp(float64(own(means[0, 0], log_scales[0, 0])))
+    weights = special.softmax(float64(log_weights[0, 0]))
+    responsibility = weights * masses / np.sum(weights * masses)
+    of_mean, of_scale = total_gradient(own, means[0, 0], log_scales[0, 0])
+    np.testing.assert_allclose(found[0][0, 0], responsibility - weights, atol=1e-5)
+    np.testing.assert_allclose(found[1][0, 0], responsibility * float64(of_mean), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found[2][0, 0], responsibility * float64(of_scale), rtol=1e-4, atol=1e-5)
+
+
+def test_logistic_mixture_is_finite_with_extreme_weights_and_scales():
+    x = jnp.asarray([[0.0, 0.5, 1.0]])
+    parameters = [jnp.broadcast_to(jnp.asarray(p), (1, 3, 2)) for p in ([100.0, -100.0], [3.0, -3.0], [-7.0, 7.0])]
+    value = discretized_logistic_mixture_log_prob(x, *parameters)
+    gradients = total_gradient(lambda *p: discretized_logistic_mixture_log_prob(x, *p), *parameters)
+    assert np.isfinite(value).all() and all(np.isfinite(each).all() for each in gradients)
 
 
 def finite_difference(function, point, step):
