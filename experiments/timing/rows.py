@@ -1,6 +1,6 @@
 """What is measured: training steps. A new family is one more function here, and its name in `ROWS`.
 
-Those in `BY_DEFAULT` take about six minutes together; the others are asked for by name.
+Those in `BY_DEFAULT` take minutes together; the others are asked for by name.
 """
 
 import functools

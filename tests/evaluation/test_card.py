@@ -90,6 +90,39 @@ def test_density_shows_how_far_it_is():
     assert shown == [8, 16, 20]
 
 
+@pytest.mark.parametrize(
+    ("space", "name", "more"), [("dequantized", "dequantized_bits_per_dim", 8.0), ("discrete", "bits_per_dim", 0.0)]
+)
+def test_densities_of_dequantized_images_and_probabilities_of_levels_have_bits_of_other_names(space, name, more):
+    terms = lambda state, batch, key: {"logit_log_prob": log_prob(state, batch, key) - 3.0}
+    model = PLAIN._replace(log_prob=log_prob, density="exact", space=space, conditional=True, evaluate=terms)
+    block = density(model)
+    assert block is not None
+    assert set(block) == {"negative_log_likelihood", name, "logit_negative_log_likelihood"}
+    num_dims = IMAGES[0].size
+    np.testing.assert_allclose(block[name]["value"], NLL.mean() / (num_dims * np.log(2)) + more, rtol=1e-6)
+    np.testing.assert_allclose(block[name]["standard_error"], ERROR / (num_dims * np.log(2)), rtol=1e-5)
+    np.testing.assert_allclose(block["logit_negative_log_likelihood"]["value"], NLL.mean() + 3.0, rtol=1e-6)
+    words = {"dequantized": "u = (level", "discrete": "levels 0 to 255"}
+    for each in ("negative_log_likelihood", name):
+        assert block[each]["x"].startswith(words[space]) and block[each]["given"] == "the label"
+
+
+@pytest.mark.parametrize("kind", ["exact", "bound"])
+def test_where_the_true_density_is_known_its_divergence_from_the_models_is_told(kind):
+    points = {"x": np.array([[0.0], [1.0], [3.0]], np.float32)}
+    model = PLAIN._replace(log_prob=lambda state, batch, key: -2.0 * batch["x"][:, 0], density=kind)
+    block = card.density_block(
+        model, STATE, points, lambda raw: raw, KEY, 16, None, "none", log_density=lambda x: -x[:, 0]
+    )
+    assert block is not None
+    found = block["kl_from_truth"]  # E [2 x - x]
+    assert found["value"] == pytest.approx(4 / 3) and found["standard_error"] == pytest.approx(
+        np.std([0, 1, 3], ddof=1) / 3**0.5
+    )
+    assert found.get("bound") == ("upper" if kind == "bound" else None)
+
+
 def test_bounded_density_says_so():
     evaluate = lambda state, batch, key: {"elbo": log_prob(state, batch, key) - 7.0}
     block = density(PLAIN._replace(log_prob=log_prob, evaluate=evaluate, density="bound"), k=50, binarization="dynamic")
