@@ -20,6 +20,7 @@ import jax
 
 from genlab.errors import InputError
 from genlab.training import processes
+from genlab.training.workdir import write_text
 
 PyTree = Any
 
@@ -67,7 +68,7 @@ class Checkpoints:
             self._manager.save(step, args=self._args.StandardSave(tree))
             if processes.is_main():  # to it, save returns when the parts of all are written and joined
                 directory = self._directory / str(step)
-                (directory / MANIFEST).write_text(json.dumps({"arrays": arrays(tree), "files": digests(directory)}))
+                write_text(directory / MANIFEST, json.dumps({"arrays": arrays(tree), "files": digests(directory)}))
         except Exception as error:  # the storage layer wraps a full disk in a type of its own
             if processes.peer_is_gone(error):
                 raise

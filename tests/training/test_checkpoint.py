@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -176,6 +177,25 @@ def test_a_kill_during_the_first_save_leaves_a_run_that_starts_again(copied):
     checkpoints, reports = Checkpoints(copied), []
     assert checkpoints.restore(run_at(0), reports.append) is None and len(reports) == 2
     checkpoints.close()
+
+
+def test_a_kill_while_the_last_file_is_written_leaves_no_part_of_it(copied, monkeypatch):
+    replace = os.replace
+
+    def killed(source, target):
+        if pathlib.Path(target).name == "genlab.json":
+            raise SystemExit
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", killed)
+    checkpoints = Checkpoints(copied)
+    with pytest.raises(SystemExit):
+        checkpoints.save(30, run_at(30))
+    checkpoints.close()
+    assert not (copied / "30" / "genlab.json").exists()
+    restored, reports = restore(copied)
+    assert restored is not None and restored[0] == 20
+    assert reports == ["checkpoint 30 cannot be read and was set aside (it was not written to its end)"]
 
 
 def test_a_step_that_was_set_aside_can_be_saved_again_and_set_aside_again(copied):
