@@ -57,6 +57,12 @@ def conditional(config: ml_collections.ConfigDict) -> None:
     config.model.conditional = True
 
 
+def classifier(config: ml_collections.ConfigDict) -> None:
+    """`conditional`, for experiments.classifier."""
+    conditional(config)
+    base.add_classifier(config, "autoregressive")
+
+
 def grey(config: ml_collections.ConfigDict) -> None:
     """`small` on 256 levels, by a mixture of logistics (Salimans et al. 2017)."""
     small(config)
@@ -107,6 +113,5 @@ def pixelcnn_mnist(config: ml_collections.ConfigDict) -> None:
     config.model.head = 128
 
 
-VARIANTS = {
-    recipe.__name__: recipe for recipe in (small, conditional, grey, made, fvsbn, made_mnist, pixelcnn_mnist)
-}  # fmt: skip
+RECIPES = (small, conditional, classifier, grey, made, fvsbn, made_mnist, pixelcnn_mnist)
+VARIANTS = {recipe.__name__: recipe for recipe in RECIPES}

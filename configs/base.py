@@ -1,4 +1,4 @@
-"""The fields every recipe shares. A recipe starts from these and sets what differs."""
+"""The fields every recipe shares. A recipe starts from these and sets what differs; some add those of a use."""
 
 import ml_collections
 
@@ -51,4 +51,31 @@ def get_config() -> ml_collections.ConfigDict:
     config.evaluation.corruption_level = 0.0  # standard deviation, or the probability that a pixel is set to zero
 
     config.writers = ("jsonl",)  # plus "tensorboard", "wandb"
+    return config
+
+
+def add_classifier(config: ml_collections.ConfigDict, family: str) -> ml_collections.ConfigDict:
+    """Adds the fields of experiments.classifier to a recipe of p(x | y)."""
+    config.classifier = ml_collections.ConfigDict()
+    config.classifier.family = family  # whose fields those of the model are: "vae" | "flow" | "autoregressive"
+    config.classifier.num_importance_samples = 20  # of a VAE's log p(x | y) under every label
+    config.classifier.confidence = "posterior"  # by which answers are withheld: "posterior" | "density"
+    config.classifier.coverage = 0.95  # share of the answers that are given
+    config.classifier.reject = "combined"  # by which inputs are foreign: "density" | "typicality" | "combined"
+    config.classifier.reject_rate = 0.05  # of the threshold, on validation images
+    config.classifier.num_foreign = 1_000  # images in a foreign set, at most
+    config.classifier.ppca_code_dims = (8, 16, 32, 64)  # from which k is chosen; () for no PPCA
+    return config
+
+
+def add_novelty(config: ml_collections.ConfigDict, model: str) -> ml_collections.ConfigDict:
+    """Adds the fields of experiments.novelty to a recipe."""
+    config.novelty = ml_collections.ConfigDict()
+    config.novelty.classes = tuple(range(10))  # the labels that are normal, one after the other
+    config.novelty.false_positive_rate = 0.05  # of the threshold, on normal examples
+    config.novelty.model = model  # whose fields those of the model are: "autoencoder" | "flow" | "autoregressive"
+    config.novelty.contrast = model == "autoencoder"  # it sees every image at mean 0 and standard deviation 1
+    # of the model: "reconstruction" | "density"
+    config.novelty.score = "reconstruction" if model == "autoencoder" else "density"
+    config.novelty.pca_code_dims = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)  # from which k is chosen
     return config

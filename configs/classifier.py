@@ -1,7 +1,9 @@
-"""A generative classifier with a reject option: one conditional VAE, p(x | y), turned round by Bayes' rule.
+"""A generative classifier with a reject option: one conditional density, p(x | y), turned round by Bayes' rule.
 
-python -m experiments.classifier --config=configs/classifier.py            3,500 digits that a package ships
+python -m experiments.classifier --config=configs/classifier.py            a VAE, 3,500 digits that a package ships
 python -m experiments.classifier --config=configs/classifier.py:mnist      full MNIST; add --config.data.data_dir=DIR
+python -m experiments.classifier --config=configs/flow.py:classifier       a Glow
+python -m experiments.classifier --config=configs/autoregressive.py:classifier    a gated PixelCNN
 
 Beside it stands PPCA of each class. Fields of the model are those of configs/vae.py.
 
@@ -21,20 +23,16 @@ def get_config(variant: str = "small") -> ml_collections.ConfigDict:
     recipes = {"small": small, "mnist": mnist}
     if variant not in recipes:
         raise ValueError(f"configs/classifier.py has no variant {variant!r}; known: {', '.join(recipes)}")
-    config = base.get_config()
+    return recipes[variant]()
+
+
+def conditional_vae() -> ml_collections.ConfigDict:
+    """What the recipes of a VAE share."""
+    config = base.add_classifier(base.get_config(), "vae")
     config.data.binarization = "dynamic"
     config.optimizer.schedule = "cosine"
     config.evaluation.num_importance_samples = 100  # of log p(x | y) under the true label, in the card
     config.evaluation.importance_chunk = 10  # of them decoded at a time; on an accelerator take more
-
-    config.classifier = ml_collections.ConfigDict()
-    config.classifier.num_importance_samples = 20  # of log p(x | y) under every label
-    config.classifier.confidence = "posterior"  # by which answers are withheld: "posterior" | "density"
-    config.classifier.coverage = 0.95  # share of the answers that are given
-    config.classifier.reject = "combined"  # by which inputs are foreign: "density" | "typicality" | "combined"
-    config.classifier.reject_rate = 0.05  # of the threshold, on validation images
-    config.classifier.num_foreign = 1_000  # images in a foreign set, at most
-    config.classifier.ppca_code_dims = (8, 16, 32, 64)  # from which k is chosen; () for no PPCA
 
     config.model = ml_collections.ConfigDict()
     config.model.network = "dense"
@@ -63,21 +61,23 @@ def get_config(variant: str = "small") -> ml_collections.ConfigDict:
     config.model.upper_dims = ()
     config.model.upper_hidden = (100, 100)
     config.model.inference = "bottom_up"
-    recipes[variant](config)
     return config
 
 
-def small(config: ml_collections.ConfigDict) -> None:
+def small() -> ml_collections.ConfigDict:
     """The default: 3,500 training images, 500 for validation, 1,000 for the test."""
+    config = conditional_vae()
     config.num_steps = 3_000
     config.log_every_steps = 200
     config.eval_every_steps = 500
     config.checkpoint_every_steps = 1_000
     config.figure_every_steps = 1_000
+    return config
 
 
-def mnist(config: ml_collections.ConfigDict) -> None:
+def mnist() -> ml_collections.ConfigDict:
     """Full MNIST: 55,000 training images, 5,000 for validation; 100 epochs."""
+    config = conditional_vae()
     epoch = 55_000 // config.batch_size
     config.data.name = "mnist"
     config.data.num_validation = 5_000
@@ -93,3 +93,4 @@ def mnist(config: ml_collections.ConfigDict) -> None:
     config.model.data_bias = True
     config.model.kl_warmup_steps = 2_000
     config.classifier.num_importance_samples = 100
+    return config

@@ -66,6 +66,21 @@ def conditional(config: ml_collections.ConfigDict) -> None:
     config.model.conditional = True
 
 
+def classifier(config: ml_collections.ConfigDict) -> None:
+    """`conditional`, for experiments.classifier."""
+    conditional(config)
+    base.add_classifier(config, "flow")
+
+
+def novelty(config: ml_collections.ConfigDict) -> None:
+    """`small`, for experiments.novelty: a few steps for each class."""
+    small(config)
+    base.add_novelty(config, "flow")
+    config.data.num_validation = 1_000
+    config.num_steps = 300
+    config.eval_every_steps = 50
+
+
 def full(config: ml_collections.ConfigDict) -> None:
     """What recipes for full MNIST share."""
     config.data.name = "mnist"
@@ -134,6 +149,5 @@ def affine(config: ml_collections.ConfigDict) -> None:
     config.model.num_layers = 16
 
 
-VARIANTS = {
-    recipe.__name__: recipe for recipe in (small, conditional, nice, realnvp, maf, glow, spline, affine)
-}  # fmt: skip
+RECIPES = (small, conditional, classifier, novelty, nice, realnvp, maf, glow, spline, affine)
+VARIANTS = {recipe.__name__: recipe for recipe in RECIPES}

@@ -4,7 +4,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from experiments import vae
+from experiments import autoregressive, flow, vae
 from experiments.checks import at_least, check, choose, field
 from experiments.class_densities import ClassDensities, of_model, of_ppca, score_sets
 from experiments.classified import draw, method_block, table
@@ -22,6 +22,7 @@ from genlab.evaluation.foreign import foreign_sets
 from genlab.evaluation.novelty import calibrate
 from genlab.training import workdir
 
+FAMILIES = {"vae": vae.build, "flow": flow.build, "autoregressive": autoregressive.build}
 CONFIDENCES = ("posterior", "density")
 OWN = ("validation", "test")  # sets that are not foreign
 PROTOCOL = (
@@ -48,8 +49,8 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
     num_validation = np.zeros(max(len(dataset.validation["x"]), 1))
     for rate in (config.classifier.reject_rate, 1.0 - config.classifier.coverage):
         calibrate(num_validation, rate)
-    algorithm = vae.build(config, dataset)
-    if algorithm.log_prob is None:
+    algorithm = FAMILIES[config.classifier.family](config, dataset)
+    if algorithm.log_prob is None:  # of a VAE
         raise InputError(
             f"model.likelihood {config.model.likelihood!r} of these images is no density; add "
             "--config.data.binarization=dynamic or take --config.model.likelihood=discretized_logistic"
@@ -61,6 +62,7 @@ def check_classifier(config: ml_collections.ConfigDict) -> None:
     """Raises InputError for a config that this experiment cannot run."""
     check(config)
     field(config, "classifier")
+    choose("classifier.family", config.classifier.family, FAMILIES)
     positive = ("classifier.ppca_code_dims", "classifier.num_importance_samples", "classifier.num_foreign")
     at_least(config, {**dict.fromkeys(positive, 1), "data.num_validation": 1})
     choose("classifier.reject", config.classifier.reject, rejection.RULES)
@@ -68,7 +70,7 @@ def check_classifier(config: ml_collections.ConfigDict) -> None:
     for name in ("reject_rate", "coverage"):
         if not 0.0 < config.classifier[name] < 1.0:
             raise InputError(f"classifier.{name} is {config.classifier[name]}; it must lie between 0 and 1")
-    if not (field(config, "model.conditional") or field(config, "model.class_prior")):
+    if not (field(config, "model.conditional") or config.model.get("class_prior")):
         raise InputError("a classifier needs p(x | y); add --config.model.conditional")
     if config.population is not None:
         raise InputError("a classifier is made of one model; give each seed a run of its own, not a population")
@@ -116,11 +118,14 @@ def leave(arguments: Launch, trained: Trained) -> None:
 
 
 def methods(config: ml_collections.ConfigDict, trained: Trained, log_prior: np.ndarray) -> dict[str, ClassDensities]:
-    """The model with as many importance samples as a classification takes, and PPCA where there is a k to try."""
-    num_samples = config.classifier.num_importance_samples
-    algorithm = vae.build(with_fields(config, {"evaluation.num_importance_samples": num_samples}), trained.dataset)
+    """The model, a VAE with as many samples as a classification takes, and PPCA where there is a k to try."""
+    family, sampled = config.classifier.family, {}
+    if family == "vae":
+        sampled = {"num_importance_samples": config.classifier.num_importance_samples}
+        config = with_fields(config, {f"evaluation.{name}": value for name, value in sampled.items()})
+    algorithm = FAMILIES[family](config, trained.dataset)
     num_classes, dims = trained.dataset.num_classes, config.classifier.ppca_code_dims
-    found = {"vae": of_model(config, algorithm, trained.state, num_classes, num_importance_samples=num_samples)}
+    found = {family: of_model(config, algorithm, trained.state, num_classes, **sampled)}
     if dims:
         found["ppca"] = of_ppca(trained.dataset, dims, config.evaluation.batch_size, log_prior)
     return found

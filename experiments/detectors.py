@@ -1,4 +1,4 @@
-"""The novelty detectors of one class: PCA, PCA of equal contrast, and the autoencoder of the config."""
+"""The novelty detectors of one class: PCA, PCA of equal contrast, and the model of the config."""
 
 import pathlib
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import autoencoder
+from experiments import autoencoder, autoregressive, flow
 from experiments.assembly import assemble_solo
 from genlab import data
 from genlab.algorithm import Algorithm, Batch, State
@@ -20,9 +20,10 @@ from genlab.models.pca import pca
 from genlab.training import display, loop
 
 KEY = jax.random.key(0)
+MODELS = {"autoencoder": autoencoder.build, "flow": flow.build, "autoregressive": autoregressive.build}
 PROTOCOL = (
     "One class is normal. Its training images, but some held out, train the model; those held out choose k of PCA and "
-    "the step of the autoencoder, and set the threshold. The test is the whole test split, the other classes being "
+    "the step of the model, and set the threshold. The test is the whole test split, the other classes being "
     "anomalies. k is the one whose score best tells the held-out images from the same turned by 90 degrees, the step "
     "is the one of least held-out loss; no anomaly is seen before the test."
 )
@@ -52,7 +53,7 @@ def detect(
     found = {"pca": detect_by_pca(normal, code_dims, config.evaluation.batch_size, lambda algorithm: algorithm)}
     if config.novelty.contrast:
         found["pca_contrast"] = detect_by_pca(normal, code_dims, config.evaluation.batch_size, of_equal_contrast)
-    found["autoencoder"] = detect_by_autoencoder(config, normal, directory)
+    found[config.novelty.model] = detect_by_model(config, normal, directory)
     return found
 
 
@@ -125,10 +126,11 @@ def detect_by_pca(
     return Detected(normals[best], test, {"k": best, "choice_auroc": {str(k): value for k, value in telling.items()}})
 
 
-def detect_by_autoencoder(config: ml_collections.ConfigDict, normal: data.Dataset, directory: pathlib.Path) -> Detected:
-    """The score of the config's autoencoder at the step of least held-out loss."""
+def detect_by_model(config: ml_collections.ConfigDict, normal: data.Dataset, directory: pathlib.Path) -> Detected:
+    """The score of the config's model at the step of least held-out loss."""
+    build = MODELS[config.novelty.model]
     wrap = of_equal_contrast if config.novelty.contrast else lambda algorithm: algorithm
-    assembly = assemble_solo(config, normal, lambda config, dataset: wrap(autoencoder.build(config, dataset)))
+    assembly = assemble_solo(config, normal, lambda config, dataset: wrap(build(config, dataset)))
     (member,) = assembly.members
     size = config.evaluation.batch_size
     evaluate = over_split(member.algorithm.evaluate, data.prepare, size)

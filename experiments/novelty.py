@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from experiments.checks import at_least, check, choose, field
-from experiments.detectors import PROTOCOL, detect
+from experiments.detectors import MODELS, PROTOCOL, detect
 from experiments.launch import Launch, launch
 from experiments.results import write_json
 from experiments.run import FREE, as_json, enable_compilation_cache
@@ -23,7 +23,6 @@ from genlab.evaluation.numbers import format_value
 from genlab.training import workdir
 
 Found = dict[str, Any]  # of one class: scores of every method, "<method>/held_out" and "<method>/test", and "facts"
-DRAWN = "autoencoder"  # the method whose scores and errors are drawn
 
 
 def main(arguments: Launch) -> None:
@@ -51,7 +50,7 @@ def main(arguments: Launch) -> None:
             "classes": {str(label): {**blocks[label], "facts": found[label]["facts"]} for label in blocks},
         }
         write_json(directory / "card.json", card)
-        draw(directory / "figures", dataset, blocks, found)
+        draw(directory / "figures", dataset, config.novelty.model, blocks, found)
         page = write_page(directory, card, arguments.command)
     print(f"workdir  {directory}\nreport   {page}")
     for name, block in (together or {}).items():
@@ -66,6 +65,14 @@ def check_novelty(config: ml_collections.ConfigDict) -> None:
     field(config, "novelty")
     at_least(config, {"novelty.classes": 0, "novelty.pca_code_dims": 1, "data.num_validation": 1})
     choose("novelty.score", config.novelty.score, dict.fromkeys(SCORES))
+    choose("novelty.model", config.novelty.model, MODELS)
+    if config.novelty.model != "autoencoder" and (config.novelty.contrast or config.novelty.score != "density"):
+        raise InputError(
+            f"novelty.model {config.novelty.model!r} is a density of levels: set novelty.contrast to False and "
+            "novelty.score to density"
+        )
+    if config.model.get("conditional"):
+        raise InputError("novelty trains on one class at a time; model.conditional must be False")
     if not config.novelty.classes or not config.novelty.pca_code_dims:
         raise InputError("novelty.classes and novelty.pca_code_dims need at least one number each")
     if config.population is not None:
@@ -117,23 +124,26 @@ def class_blocks(
     for name in (key.removesuffix("/test") for key in found if key.endswith("/test")):
         test = found[f"{name}/test"]
         chosen = {key: value for key, value in found["facts"][name].items() if key in ("k", "step")}
+        score = config.novelty.score if name == config.novelty.model else "reconstruction"
         blocks[name] = novelty_block(
             found[f"{name}/held_out"], test[is_normal], test[~is_normal], config.novelty.false_positive_rate,
-            normal_class=label, n_train=num_train, score=config.novelty.score if name == DRAWN else "reconstruction",
+            normal_class=label, n_train=num_train, score=score,
             **chosen,
         )  # fmt: skip
     return blocks
 
 
-def draw(directory: pathlib.Path, dataset: data.Dataset, blocks: dict[int, Any], found: dict[int, Found]) -> None:
-    """Histograms of all classes, and the extremes and errors of each."""
+def draw(
+    directory: pathlib.Path, dataset: data.Dataset, method: str, blocks: dict[int, Any], found: dict[int, Found]
+) -> None:
+    """Histograms of a method's scores of all classes, and its extremes and errors of each."""
     from genlab.plots import files
     from genlab.plots.novelty import Scores, novelty_examples, score_histograms
 
     images, labels = np.asarray(dataset.test["x"]), np.asarray(dataset.test["label"])
     panels = {}
     for label, each in found.items():
-        scores, threshold = each[f"{DRAWN}/test"], blocks[label][DRAWN]["detection_rate"]["threshold"]
+        scores, threshold = each[f"{method}/test"], blocks[label][method]["detection_rate"]["threshold"]
         panels[f"{label} is normal"] = Scores(scores[labels == label], scores[labels != label], threshold)
         figure = novelty_examples(images, scores, labels != label, threshold)
         files.save(figure, directory / f"novelty_examples_{label}.png")

@@ -2,7 +2,8 @@
 
 The field asks three things of a generative model: can it *generate*, does it learn a *representation*,
 does it estimate a *density*? An `Algorithm` answers with `generate`, with `encode` and `decode`, and with
-`log_prob`; an ability that a method lacks is None. Its `density` field says how it holds the density:
+`log_prob`; an ability that a method lacks is None. Where a density is a product over pixels or tokens it can `complete`
+what is known in part. Its `density` field says how it holds the density:
 
     "exact"     flows, autoregressive models     log_prob is log p(x)
     "bound"     variational autoencoders         log_prob is an estimate from below
@@ -107,6 +108,8 @@ class Algorithm(NamedTuple):
         space: what log_prob is a density or a probability of: "continuous", x itself; "dequantized", of images
             u = (level + U[0, 1)) / 256 in [0, 1)^D, under one draw of the noise; "discrete", the levels.
         conditional: whether every density is given the label: log_prob is then log p(x | y).
+        complete: (state, batch, num_known i32[], key) -> examples [B, ...], of which the first num_known numbers are
+            those of the batch's x, in the order in which they stand, and the others are drawn given them.
     """
 
     init: Callable[[Key, Batch], State]
@@ -120,6 +123,7 @@ class Algorithm(NamedTuple):
     latents: Latents | None = None
     space: Literal["continuous", "dequantized", "discrete"] = "continuous"
     conditional: bool = False
+    complete: Callable[[State, Batch, Array, Key], Array] | None = None
 
 
 def new_player(params: PyTree, tx: optax.GradientTransformation, stats: PyTree | None = None) -> Player:

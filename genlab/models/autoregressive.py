@@ -26,9 +26,11 @@ class Conditional(NamedTuple):
 
     Attributes:
         num_outputs: P.
-        log_prob: (outputs f32[B, ..., P], x f32[B, ...]) -> f32[B], nats, summed over all numbers.
-        sample: (key, outputs f32[..., P], temperature) -> x f32[...] in [0, 1]; a temperature of 1 draws from p, one
-            near 0 takes what is likeliest.
+        log_prob: (outputs f32[B, ..., P], x [B, ...]) -> f32[B], nats, summed over all numbers.
+        sample: (key, outputs f32[..., P], temperature) -> x [...]; a temperature of 1 draws from p, one near 0 takes
+            what is likeliest.
+
+    x is f32 in [0, 1], of tokens i32.
     """
 
     num_outputs: int
@@ -55,6 +57,12 @@ def categorical(num_levels: int = 256) -> Conditional:
         return jax.random.categorical(key, outputs / temperature).astype(jnp.float32) / (num_levels - 1)
 
     return Conditional(num_levels, log_prob, sample)
+
+
+def tokens(num_tokens: int) -> Conditional:
+    """Tokens i32, as of text; outputs are logits."""
+    sample = lambda key, outputs, temperature: jax.random.categorical(key, outputs / temperature).astype(jnp.int32)
+    return Conditional(num_tokens, categorical_log_prob, sample)
 
 
 def logistic_mixture(num_components: int = 10, num_levels: int = 256, min_log_scale: float = -7.0) -> Conditional:
@@ -84,17 +92,19 @@ class Autoregression(NamedTuple):
 
     Attributes:
         init: (key, x, context) -> params.
-        outputs: (params, x f32[B, H, W, 1], context f32[B, Y] or none, which) -> f32[B, H, W, 1, P], by the order or
-            connections number `which`.
-        sample: (params, draw, key, known f32[B, H, W, 1], num_known, context, which) -> f32[B, H, W, 1], of which the
-            first numbers in the order of `which` are those of `known`; draw(key, outputs f32[..., P]) -> x f32[...].
+        outputs: (params, x [B, ...], context f32[B, Y] or none, which) -> f32[B, ..., P], by the order or connections
+            number `which`; x is f32[B, H, W, C] in [0, 1], of text i32[B, T].
+        sample: (params, draw, key, known [B, ...], num_known, context, which) -> x [B, ...], of which the first numbers
+            in the order of `which` are those of `known`; draw(key, outputs f32[..., P]) -> x [...].
         num_orders: how many `which` there are; the model is the equal mixture of what each says.
+        natural: whether there is one order, that in which the numbers stand.
     """
 
     init: Callable[[Key, Array, Array | None], PyTree]
     outputs: Callable[[PyTree, Array, Array | None, Any], Array]
     sample: Callable[[PyTree, Callable[[Key, Array], Array], Key, Array, Any, Array | None, Any], Array]
     num_orders: int = 1
+    natural: bool = True
 
 
 def autoregressive(
@@ -113,12 +123,12 @@ def autoregressive(
         conditional: their distribution.
         tx: optimizer.
         num_classes: of labels, of which the context is one-hot: the probability is then p(x | y). 0: no context.
-        temperature: of `generate`.
+        temperature: of what is drawn.
         ema_decay: of the moving average of parameters that everything but `step` uses; 0 for none.
 
     Returns:
         Algorithm. A step draws one of the network's orders, and so does a call of `generate`, for all its samples;
-        `log_prob` is of the mixture of all.
+        `log_prob` is of the mixture of all. It has `complete` where the order is the natural one.
     """
 
     def context_of(batch: Batch) -> Array | None:
@@ -159,13 +169,14 @@ def autoregressive(
         value = log_prob(state, batch, key)
         return {"loss": -value, "log_prob": value}
 
-    def generate(state: State, batch: Batch, key: Key) -> Array:
+    def complete(state: State, batch: Batch, num_known: Array, key: Key) -> Array:
         draw = lambda key, outputs: conditional.sample(key, outputs, temperature)
         key_order, key_sample = jax.random.split(key)
         which = jax.random.randint(key_order, (), 0, network.num_orders)
-        return network.sample(weights(state), draw, key_sample, batch["x"], 0, context_of(batch), which)
+        return network.sample(weights(state), draw, key_sample, batch["x"], num_known, context_of(batch), which)
 
+    generate = lambda state, batch, key: complete(state, batch, jnp.int32(0), key)
     return Algorithm(
         init_state, step, evaluate, generate, None, None, log_prob, "exact",
-        space="discrete", conditional=num_classes > 0,
+        space="discrete", conditional=num_classes > 0, complete=complete if network.natural else None,
     )  # fmt: skip

@@ -1,12 +1,12 @@
-"""Each classifier recipe is a VAE's, with the label in it; a step of it runs, and what cannot classify is refused."""
+"""Each classifier recipe is a density's, with the label in it; a step runs, and what cannot classify is refused."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import autoregressive, flow, vae
 from configs import classifier as recipes
-from configs import vae
 from experiments.classifier import build, check_classifier
 from genlab import data
 from genlab.errors import InputError
@@ -21,19 +21,30 @@ def dataset(shape=(8, 8, 1), num=40, **columns):
     return data.Dataset("fake", split, split, split, 4, None)
 
 
-@pytest.mark.parametrize("variant", ["small", "mnist"])
-def test_a_recipe_has_the_fields_of_a_vae_and_builds_a_density_of_the_label(variant):
-    config = recipes.get_config(variant)
+TINY = {
+    "small": {"evaluation.num_importance_samples": 2, "model.hidden": (8,)},
+    "mnist": {"evaluation.num_importance_samples": 2, "model.hidden": (8,)},
+    "flow:classifier": {"model.channels": 4, "model.num_layers": 1},
+    "autoregressive:classifier": {"model.features": 4, "model.num_layers": 1, "model.head": 4},
+}
+
+
+@pytest.mark.parametrize("variant", TINY)
+def test_a_recipe_has_the_fields_of_its_family_and_builds_a_density_of_the_label(variant):
+    file, _, own = variant.rpartition(":")
+    module, family = {"flow": (flow, flow), "autoregressive": (autoregressive,) * 2}.get(file, (recipes, vae))
+    config, family = module.get_config(own), family.get_config()
     check_classifier(config)
-    assert set(config.model) == set(vae.get_config().model)
-    assert set(config.evaluation) == set(vae.get_config().evaluation)
-    config.evaluation.num_importance_samples = 2
-    config.model.hidden = (8,)
+    assert set(config.model) == set(family.model)
+    assert set(config.evaluation) == set(family.evaluation)
+    config.update_from_flattened_dict(TINY[variant])
     everything = dataset()
     algorithm = build(config, everything)
-    batch = data.prepare({name: jnp.asarray(column[:8]) for name, column in everything.train.items()})
+    batch = {name: jnp.asarray(column[:8]) for name, column in everything.train.items()}
+    batch = data.prepare(batch, config.data.binarization, KEY)
     state = jax.jit(algorithm.init)(KEY, batch)
-    state, metrics = jax.jit(algorithm.step)(state, batch, KEY)
+    for _ in range(2):  # the last layer of a flow is zero at first
+        state, metrics = jax.jit(algorithm.step)(state, batch, KEY)
     assert np.isfinite(metrics["loss"])
     log_prob = jax.jit(algorithm.log_prob)
     other = {**batch, "label": (batch["label"] + 1) % 4}
@@ -49,6 +60,7 @@ def test_an_unknown_variant_lists_the_known_ones():
     ("field", "value", "complaint"),
     [
         ("classifier.reject", "size", "classifier.reject is 'size'; known: density, typicality, combined"),
+        ("classifier.family", "gan", "classifier.family is 'gan'; known: vae, flow, autoregressive"),
         ("classifier.confidence", "size", "classifier.confidence is 'size'; known: posterior, density"),
         ("classifier.reject_rate", 0.0, "classifier.reject_rate is 0.0; it must lie between 0 and 1"),
         ("classifier.coverage", 1.0, "classifier.coverage is 1.0; it must lie between 0 and 1"),

@@ -121,7 +121,9 @@ def test_what_cannot_be_is_one_line(variant, changes, complaint):
 
 
 def test_a_variant_that_is_not_there_is_told_with_those_that_are():
-    with pytest.raises(ValueError, match="no variant 'vae'; known: small, conditional, nice, realnvp"):
+    with pytest.raises(
+        ValueError, match="no variant 'vae'; known: small, conditional, classifier, novelty, nice, realnvp"
+    ):
         recipes.get_config("vae")
     with pytest.raises(InputError, match=r"fake has no labels for model\.conditional"):
         build(configured("conditional"), dataset(labels=False))

@@ -10,9 +10,10 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
+from configs import flow
 from configs import novelty as recipes
 from experiments import novelty
-from experiments.detectors import detect_by_pca, of_class, of_equal_contrast
+from experiments.detectors import detect_by_model, detect_by_pca, of_class, of_equal_contrast
 from experiments.launch import Launch
 from genlab import data
 from genlab.errors import InputError
@@ -110,6 +111,8 @@ def test_a_workdir_of_another_config_is_refused(finished):
         ({"novelty__classes": (10,)}, "classes has 10; the labels of digits are below 10"),
         ({"novelty__false_positive_rate": 0.001}, "wants at least 999 held-out normal examples"),
         ({"novelty__score": "size"}, "novelty.score is 'size'"),
+        ({"novelty__model": "gan"}, "novelty.model is 'gan'; known: autoencoder, flow, autoregressive"),
+        ({"novelty__model": "flow"}, "novelty.model 'flow' is a density of levels: set novelty.contrast to False"),
         ({"data__binarization": "dynamic"}, "must be 'none'"),
         ({"population": 2}, "not a population"),
         ({"data__name": "moons"}, "among labelled images"),
@@ -119,6 +122,18 @@ def test_what_cannot_be_run_is_refused_before_anything_is_trained(tmp_path, chan
     with pytest.raises(InputError, match=complaint):
         novelty.main(Launch(tiny(**changes), "novelty", tmp_path / "run", ""))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_flow_detects_by_its_density(digits, tmp_path):
+    config = flow.get_config("novelty")
+    assert set(config.model) == set(flow.get_config().model)
+    changes = {"batch_size": 32, "num_steps": 60, "model.channels": 16, "model.num_layers": 2, "model.levels": 1}
+    config.update_from_flattened_dict({**changes, "eval_every_steps": 20, "steps_per_call": 20})
+    novelty.check_novelty(config)
+    found = detect_by_model(config, of_class(digits, 0), tmp_path)
+    is_zero = digits.test["label"] == 0
+    assert roc_auc_score(~is_zero, found.test) > 0.9 and found.facts["step"] in (20, 40, 60)
+    assert np.median(found.test[is_zero]) == pytest.approx(np.median(found.held_out), abs=10)  # nats
 
 
 def test_a_class_keeps_its_own_training_images_and_the_whole_test(digits):
