@@ -10,7 +10,8 @@ from genlab.data import lazy
 from genlab.errors import InputError
 
 Array = jax.Array
-Split = Mapping[str, Any]  # "x": uint8[N, H, W, C], f32[N, D] or f32[N, T, C]; "label": i32[N] where known; numpy-like
+# "x": uint8[N, H, W, C], f32[N, D], f32[N, T, C] or tokens i32[N, T]; "label": i32[N] where known; numpy-like
+Split = Mapping[str, Any]
 
 _IN_MEMORY_BYTES = 1 << 30  # a larger column is not copied into a new order but read through one
 

@@ -2,7 +2,7 @@
 
 import difflib
 
-from genlab.data import catalogue, embedded, series, stacked, synthetic
+from genlab.data import catalogue, embedded, series, stacked, synthetic, text
 from genlab.data.dataset import Dataset
 from genlab.errors import InputError
 
@@ -13,17 +13,17 @@ def load(name: str, data_dir: str = "", num_validation: int = 500, image_size: i
     Args:
         name: "mnist_5k" or "digits" (real images that need no download), "gaussian" (points on the line of known
             density), "ring", "grid", "moons", "pinwheel" or "spirals" (in the plane), "waves" (time series),
-            "stacked_mnist_5k" (three digits of mnist_5k as one colour image) or, of the catalogue's mnist,
-            "stacked_mnist"; or an image set of the TensorFlow Datasets catalogue, as "mnist", "emnist/balanced" or
-            "cifar10:3.0.2", prepared in `data_dir` beforehand.
+            "python_topics" (text), "stacked_mnist_5k" (three digits of mnist_5k as one colour image) or, of the
+            catalogue's mnist, "stacked_mnist"; or an image set of the TensorFlow Datasets catalogue, as "mnist",
+            "emnist/balanced" or "cifar10:3.0.2", prepared in `data_dir` beforehand.
         data_dir: for catalogue sets; "" is $TFDS_DATA_DIR or ~/tensorflow_datasets.
         num_validation: how many examples to hold out of train; of a synthetic set, how many more to draw; of a stacked
             set, how many digits to hold out, of which as many triples are drawn.
         image_size: side in pixels to which images are cropped and resized; 0: as stored.
 
     Returns:
-        The Dataset: images uint8[N, H, W, C], points f32[N, D] or series f32[N, T, C]; labels i32[N]. A set that
-        decodes to more than 4 GiB, or is stacked, has columns that are read when indexed.
+        The Dataset: images uint8[N, H, W, C], points f32[N, D], series f32[N, T, C] or text i32[N, T]; labels i32[N].
+        A set that decodes to more than 4 GiB, or is stacked, has columns that are read when indexed.
 
     Raises:
         InputError: an unknown or unprepared set, or sizes that it cannot have.
@@ -40,6 +40,10 @@ def load(name: str, data_dir: str = "", num_validation: int = 500, image_size: i
         if image_size:
             raise InputError(f"'{name}' holds time series; data.image_size must be 0")
         return series.load(name, num_validation)
+    if name in text.SETS:
+        if image_size:
+            raise InputError(f"'{name}' holds text; data.image_size must be 0")
+        return text.load(name, num_validation)
     if name in stacked.SETS:
         digits, num_train = stacked.SETS[name]
         try:
@@ -48,7 +52,7 @@ def load(name: str, data_dir: str = "", num_validation: int = 500, image_size: i
             raise InputError(f"'{name}' is made of '{digits}': {error}") from error
     directory = catalogue.find(name, data_dir)
     if directory is None:
-        own = [*embedded.SETS, *synthetic.SETS, *series.SETS, *stacked.SETS]
+        own = [*embedded.SETS, *synthetic.SETS, *series.SETS, *text.SETS, *stacked.SETS]
         nearest = difflib.get_close_matches(name, own, n=1, cutoff=0.8)
         root = catalogue.root_directory(data_dir)
         raise InputError(
