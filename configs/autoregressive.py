@@ -1,7 +1,8 @@
 """Autoregressive models.
 
 python -m experiments.autoregressive --config=configs/autoregressive.py            a gated PixelCNN on 3,500 digits
-python -m experiments.autoregressive --config=configs/autoregressive.py:VARIANT    fvsbn made conditional grey
+python -m experiments.autoregressive --config=configs/autoregressive.py:VARIANT    fvsbn made conditional grey attention
+                                                                                   transformer language
 python -m experiments.autoregressive --config=configs/autoregressive.py:made_mnist full MNIST; also pixelcnn_mnist
 
 Full MNIST wants --config.data.data_dir=DIR, where TFDS's mnist is prepared. README.md has what was measured.
@@ -24,13 +25,16 @@ def get_config(variant: str = "small") -> ml_collections.ConfigDict:
     config.evaluation.num_samples = 200
 
     config.model = ml_collections.ConfigDict()
-    config.model.network = "pixelcnn"  # | "made"
-    config.model.output = "bernoulli"  # | "categorical" | "logistic_mixture", of the 256 levels of grey images
+    config.model.network = "pixelcnn"  # | "made" | "transformer", which text wants
+    # | "categorical", of the 256 levels of grey images or the characters of text | "logistic_mixture", of levels
+    config.model.output = "bernoulli"
     config.model.num_components = 5  # of the mixture
     config.model.conditional = False  # on labels
     config.model.temperature = 1.0  # of samples
-    config.model.features = 16  # of either stack of a PixelCNN
-    config.model.num_layers = 5  # after the first
+    config.model.features = 16  # of a transformer, or of either stack of a PixelCNN
+    config.model.num_layers = 5  # of either; a PixelCNN has a first one besides
+    config.model.num_heads = 4  # of attention
+    config.model.attention_every = 0  # layers of a PixelCNN, after which comes attention; 0: there is none
     config.model.first_reach = 3  # rows above, and pixels to the left, that the first layer sees: 7x7, masked
     config.model.reach = 1  # those of the others: 3x3
     config.model.head = 64  # features before the outputs
@@ -68,6 +72,41 @@ def grey(config: ml_collections.ConfigDict) -> None:
     small(config)
     config.data.binarization = "none"
     config.model.output = "logistic_mixture"
+
+
+def attention(config: ml_collections.ConfigDict) -> None:
+    """`small` with attention after every second layer, as of PixelSNAIL (Chen et al. 2018)."""
+    small(config)
+    config.model.attention_every = 2
+
+
+def transformer(config: ml_collections.ConfigDict) -> None:
+    """A transformer over pixels, as of Image GPT (Chen et al. 2020), on binary digits at half their size."""
+    small(config)
+    config.data.image_size = 14
+    config.optimizer.warmup_steps = 100
+    config.optimizer.clip_norm = 1.0
+    config.model.network = "transformer"
+    config.model.features = 64
+    config.model.num_layers = 3
+
+
+def language(config: ml_collections.ConfigDict) -> None:
+    """A language model of characters, p(x_t | x_1 ... x_{t-1}), on the documentation that Python ships."""
+    transformer(config)
+    config.data.name = "python_topics"
+    config.data.image_size = 0
+    config.data.num_validation = 200
+    config.data.binarization = "none"
+    config.batch_size = 32
+    config.num_steps = 3_000
+    config.optimizer.name = "adamw"
+    config.optimizer.weight_decay = 0.1
+    config.model.output = "categorical"
+    config.model.features = 128
+    config.model.num_layers = 4
+    config.evaluation.batch_size = 50
+    config.evaluation.num_samples = 50
 
 
 def made(config: ml_collections.ConfigDict) -> None:
@@ -113,5 +152,17 @@ def pixelcnn_mnist(config: ml_collections.ConfigDict) -> None:
     config.model.head = 128
 
 
-RECIPES = (small, conditional, classifier, grey, made, fvsbn, made_mnist, pixelcnn_mnist)
+RECIPES = (
+    small,
+    conditional,
+    classifier,
+    grey,
+    attention,
+    transformer,
+    language,
+    made,
+    fvsbn,
+    made_mnist,
+    pixelcnn_mnist,
+)
 VARIANTS = {recipe.__name__: recipe for recipe in RECIPES}

@@ -1,5 +1,7 @@
 """Autoregressive models: python -m experiments.autoregressive --config=configs/autoregressive.py[:variant]."""
 
+import math
+
 import ml_collections
 
 from experiments.checks import at_least, choose, field, positive
@@ -8,11 +10,14 @@ from experiments.observation import dtype_of
 from experiments.run import run
 from genlab import data
 from genlab.algorithm import Algorithm
+from genlab.data import text
 from genlab.errors import InputError
+from genlab.evaluation.kinds import kind_of
 from genlab.models import autoregressive as models
-from genlab.models.factorizations import convolutional, masked
+from genlab.models.factorizations import convolutional, masked, sequential
 from genlab.networks.masked import MADE, ORDERS
 from genlab.networks.pixelcnn import GatedPixelCNN
+from genlab.networks.transformer import CausalTransformer
 from genlab.training.optimizer import make_optimizer
 
 
@@ -21,19 +26,25 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
     field(config, "model.num_orders")  # or the config is of another family
     check_model(config, dataset)
     model, shape, dtype = config.model, dataset.train["x"].shape[1:], dtype_of(config)
+    num_tokens = text.NUM_TOKENS if kind_of(dataset.train["x"]) == "text" else 2 if model.output == "bernoulli" else 256
     conditional = choose("model.output", model.output, {
         "bernoulli": models.bernoulli,
-        "categorical": models.categorical,
+        "categorical": lambda: models.tokens(num_tokens) if len(shape) == 1 else models.categorical(),
         "logistic_mixture": lambda: models.logistic_mixture(model.num_components),
     })()  # fmt: skip
-    outputs = conditional.num_outputs
+    outputs, length = conditional.num_outputs, math.prod(shape)
     network = choose("model.network", model.network, {
         "pixelcnn": lambda: convolutional(GatedPixelCNN(
-            outputs, model.features, model.num_layers, model.first_reach, model.reach, model.head, dtype
+            outputs, model.features, model.num_layers, model.first_reach, model.reach, model.head, dtype,
+            model.attention_every, model.num_heads,
         )),
         "made": lambda: masked(MADE(
-            shape[0] * shape[1] * shape[2], outputs, tuple(model.hidden), model.order, model.num_orders, dtype=dtype
+            length, outputs, tuple(model.hidden), model.order, model.num_orders, dtype=dtype
         )),
+        "transformer": lambda: sequential(
+            CausalTransformer(num_tokens, length, model.features, model.num_layers, model.num_heads, dtype, outputs),
+            num_levels=0 if len(shape) == 1 else num_tokens,
+        ),
     })()  # fmt: skip
     return models.autoregressive(
         network,
@@ -47,13 +58,19 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
 
 def check_model(config: ml_collections.ConfigDict, dataset: data.Dataset) -> None:
     """Raises InputError for a model that cannot be made."""
-    at_least(config, dict.fromkeys(("model.features", "model.first_reach", "model.reach", "model.head"), 1))
-    at_least(config, {"model.num_layers": 0, "model.hidden": 1, "model.num_orders": 1, "model.num_components": 1})
+    least_one = ("features", "first_reach", "reach", "head", "hidden", "num_orders", "num_components", "num_heads")
+    at_least(config, {f"model.{name}": 1 for name in least_one})
+    at_least(config, {"model.num_layers": 0, "model.attention_every": 0})
     positive(config, "model.temperature")
     choose("model.order", config.model.order, dict.fromkeys(ORDERS))
-    model, shape = config.model, dataset.train["x"].shape[1:]
-    if len(shape) != 3 or (model.network == "pixelcnn" and shape[2] != 1):
-        raise InputError(f"model.network {model.network!r} is for images of one channel; {dataset.name} has {shape}")
+    model, shape, kind = config.model, dataset.train["x"].shape[1:], kind_of(dataset.train["x"])
+    if kind not in ("images", "text") or (kind == "images" and shape[2] != 1):
+        raise InputError(f"autoregressive models are of images of one channel or of text; {dataset.name} has {shape}")
+    if kind == "text" and (model.network != "transformer" or model.output != "categorical"):
+        raise InputError(
+            f"{dataset.name} holds text, for which model.network must be transformer and model.output categorical; "
+            f"got {model.network!r} and {model.output!r}"
+        )
     if (model.output == "bernoulli") != (config.data.binarization != "none"):
         raise InputError(
             f"model.output {model.output!r} does not fit data.binarization {config.data.binarization!r}: bernoulli is "
@@ -63,6 +80,8 @@ def check_model(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Non
         raise InputError(f"{dataset.name} has no labels for model.conditional")
     if model.network != "made" and model.num_orders > 1:
         raise InputError(f"model.num_orders is {model.num_orders}; of several orders there is a made only")
+    if model.network != "made" and model.features % model.num_heads:
+        raise InputError(f"model.features is {model.features}; model.num_heads, {model.num_heads}, must divide it")
 
 
 def main(arguments: Launch) -> None:

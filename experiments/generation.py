@@ -7,6 +7,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from experiments import language
 from experiments.extractor import cached_extractor
 from genlab import data
 from genlab.errors import InputError
@@ -15,6 +16,7 @@ from genlab.evaluation import modes
 from genlab.evaluation.extractor import Extractor
 from genlab.evaluation.features import intensities
 from genlab.evaluation.held_out import over_split
+from genlab.evaluation.kinds import kind_of
 from genlab.evaluation.sample_quality import measure_quality
 from genlab.networks.inception import WHENCE, inception_features, load_weights
 
@@ -66,11 +68,13 @@ def measure_samples(
 
     Args:
         config: of the run.
-        samples: f32[N, ...], generated; where the model is told a class, that of the test examples in turn.
+        samples: [N, ...], generated; where the model is told a class, that of the test examples in turn.
         dataset: as it is stored, grey and not binarized.
     """
     if samples is None:
         return None, None
+    if kind_of(samples) == "text":
+        return language.samples_block(samples, dataset), None
     block: dict[str, Any] = {}
     neighbours = None
     if dataset.name in STACKED:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import ml_collections
 
+from experiments import language
 from experiments.assembly import MODE_FILE, Assembly, Member
 from experiments.generation import is_conditional, measure_samples
 from experiments.launch import Launch
@@ -16,6 +17,7 @@ from experiments.representation import as_trained, corruption_of, measure_codes
 from genlab import data
 from genlab.algorithm import State
 from genlab.evaluation import card as cards
+from genlab.evaluation.kinds import kind_of
 from genlab.training import display, workdir, writers
 from genlab.training.loop import DivergedError
 
@@ -77,8 +79,10 @@ def leave_model(
         algorithm, state, dataset.test, config.evaluation.num_samples, key_samples, data.prepare, size
     )
     if samples is not None:
-        kind = {2: "points", 3: "series", 4: "images"}[samples.ndim]
+        kind = kind_of(samples)
         pictures.save_arrays(directory / "samples.npz", **{kind: to_uint8(samples) if kind == "images" else samples})
+        if kind == "text":
+            language.write_samples(directory, algorithm, state, dataset.test, samples, key_figures)
     test = as_trained(config, dataset.test)
     codes, compression = measure_codes(member, state, dataset, key_codes)
     generation, neighbours = measure_samples(config, samples, dataset)
@@ -92,6 +96,8 @@ def leave_model(
             lambda values: pictures.save_arrays(directory / DENSITY_FILE, **values), dataset.log_density,
         ),
     }  # fmt: skip
+    if kind_of(test["x"]) == "text" and card["density"]:
+        card["density"] |= language.ngram_block(dataset)
     if bad := [name for block in BLOCKS for name, number in (card[block] or {}).items() if not is_finite(number)]:
         raise DivergedError(f"step {card['steps']}: of the evaluation, {', '.join(bad)} is not a finite number")
     write_json(directory / "card.json", card)

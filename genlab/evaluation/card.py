@@ -11,6 +11,7 @@ import numpy as np
 from genlab.algorithm import Algorithm, State
 from genlab.evaluation import generation, representation
 from genlab.evaluation.held_out import mean_and_error, over_split
+from genlab.evaluation.kinds import kind_of
 
 Number = dict[str, Any]
 Split = Mapping[str, np.ndarray]
@@ -47,18 +48,18 @@ def density_block(
         log_density: f32[N, D] -> f32[N], the logarithm of the density that the data were drawn from, where it is known.
 
     Returns:
-        Numbers with their protocol, of images that are binary, discrete or dequantised in bits per dimension too; None
-        where the algorithm has no density.
+        Numbers with their protocol, of text in bits per character too, of images that are binary, discrete or
+        dequantised in bits per dimension; None where the algorithm has no density.
     """
     if algorithm.log_prob is None:
         return None
-    num_dims = int(np.prod(np.shape(test["x"])[1:]))
+    num_dims, kind = int(np.prod(np.shape(test["x"])[1:])), kind_of(test["x"])
     protocol: Number = {"split": "test", "n": len(test["x"]), "dimensions": num_dims, "unit": "nats"}
     if algorithm.conditional:
         protocol["given"] = "the label"
     if binarization != "none":
         protocol["x"] = f"binary: {binarization} draws in training, one fixed draw of the test set"
-    elif np.ndim(test["x"]) == 4:
+    elif kind == "images":
         protocol["x"] = {
             "continuous": "intensities i / 255 as stored, not dequantized",
             "dequantized": "u = (level + U[0, 1)) / 256, a density on [0, 1]^D under one draw of the noise",
@@ -72,12 +73,13 @@ def density_block(
         sampled = {"estimator": "importance sampling", "k": num_importance_samples}
         likelihood |= {"bound": "upper", **(sampled if num_importance_samples else {"estimator": "one code"})}
     block = {"negative_log_likelihood": likelihood}
-    images = np.ndim(test["x"]) == 4
-    if binarization != "none" or (images and algorithm.space != "continuous"):
+    if kind == "text" or binarization != "none" or (kind == "images" and algorithm.space != "continuous"):
         # a density of u has 8 bits more than a probability of levels; the two never share a name
         name, more = ("bits_per_dim", 0.0) if algorithm.space != "dequantized" else ("dequantized_bits_per_dim", 8.0)
         to_bits = 1.0 / (num_dims * math.log(2))
         unit = f"bits per dimension, {num_dims} dimensions"
+        if kind == "text":
+            name, unit = "bits_per_character", "bits"
         block[name] = {
             **likelihood, "value": value * to_bits + more, "standard_error": error * to_bits, "unit": unit
         }  # fmt: skip

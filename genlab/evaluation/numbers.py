@@ -29,7 +29,7 @@ def format_number(number: Any) -> str:
 
 def format_reference(number: Any) -> str:
     """What the number would be of real images, of a perfect sampler, or is expected to be, in brackets; or nothing."""
-    for field in ("real_images", "perfect_sampler", "expected"):
+    for field in ("real_images", "test_text", "perfect_sampler", "expected"):
         if isinstance(number, Mapping) and number.get(field) is not None:
             return f"({words(field)} {format_value(number[field])})"
     return ""

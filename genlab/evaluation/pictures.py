@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genlab.algorithm import Algorithm, State
+from genlab.algorithm import Algorithm, Array, Batch, Key, State
 from genlab.errors import InputError
 from genlab.evaluation.compression import Compression, are_activations
 from genlab.evaluation.first_layer import incoming_weights
+from genlab.evaluation.held_out import over_split
 from genlab.evaluation.neighbours import tsne_plane
 from genlab.plots import codes as plot_codes
 from genlab.plots import compression as plot_compression
@@ -25,11 +26,11 @@ Prepare = Callable[[Any], Any]
 COLUMNS = 10
 MANIFOLD_SIDE = 20
 SCATTER_EXAMPLES = 2_000
-PLANE_SIDE = 200
+PLANE_SIDE, PLANE_BATCH = 200, 500
 SERIES = 15
 CODE_VIEWS = ("pca", "tsne")
 FINAL = (
-    "samples", "samples_by_class", "nearest_training", "reconstructions", "denoising", "interpolations",
+    "samples", "samples_by_class", "density", "nearest_training", "reconstructions", "denoising", "interpolations",
     "latent_manifold", "latent_scatter", "code_histograms", "activations", "filters", "error_by_code_size",
 )  # fmt: skip
 
@@ -139,6 +140,8 @@ def draw_final(
             truth = np.exp(np.asarray(log_density(points.plane(limits, PLANE_SIDE))))
             figure = points.points_and_density(drawn, truth.reshape(PLANE_SIDE, PLANE_SIDE), limits)
         files.save(figure, directory / "samples.png")
+    if algorithm.log_prob is not None and algorithm.density in ("exact", "bound") and np.shape(test["x"])[1:] == (2,):
+        draw_density(directory, algorithm, state, test, np.asarray(shown["x"]), key, generated, log_density)
     if generated is not None and np.ndim(test["x"]) == 3:
         files.save(series.series_rows({"sample": generated[:SERIES]}), directory / "samples.png")
     if algorithm.encode is None:
@@ -191,6 +194,67 @@ def draw_samples_by_class(
     of_class = [generate(state, {**batch, "label": jnp.full(COLUMNS, one, jnp.int32)}, key) for one in classes]
     figure = samples.samples(np.concatenate(of_class), COLUMNS, [str(one) for one in classes])
     files.save(figure, directory / "samples_by_class.png")
+
+
+def draw_density(
+    directory: pathlib.Path,
+    algorithm: Algorithm,
+    state: State,
+    test: Split,
+    data: np.ndarray,
+    key: jax.Array,
+    generated: np.ndarray | None,
+    log_density: Callable[[Any], Any] | None,
+) -> None:
+    """The density of a model of points in the plane, or its estimate from below, beside the true one where it is known.
+
+    Of a model that is told the class it is the mixture sum_y q(y) p(x | y) by the shares q of the test split's classes.
+
+    Args:
+        directory: of the figures.
+        algorithm, state: a model with log_prob.
+        test: whose classes are counted.
+        data: f[N, 2], what the map is drawn around.
+        key: of the draws of an estimate.
+        generated: samples [N, 2], or None.
+        log_density: f32[N, 2] -> f32[N], nats, or None.
+    """
+    assert algorithm.log_prob is not None
+    log_prob = algorithm.log_prob
+    if algorithm.conditional:
+        classes, counts = np.unique(np.asarray(test["label"]), return_counts=True)
+        log_prob = mixture(log_prob, classes, counts / counts.sum())
+    limits = plane_limits(data)
+    # an estimate by many draws, as a bound can be, is dear at every point
+    side = PLANE_SIDE if algorithm.density == "exact" else PLANE_SIDE // 2
+    plane = points.plane(limits, side)
+    log_model = over_split(log_prob, lambda batch: batch, PLANE_BATCH)(state, {"x": plane}, key)
+    truth = None if log_density is None else np.exp(np.asarray(log_density(plane))).reshape(side, side)
+    with np.errstate(over="ignore"):  # the figure says where it is not finite
+        model = np.exp(log_model.astype(np.float64)).reshape(side, side)
+    drawn = None if generated is None else generated[:SCATTER_EXAMPLES]
+    files.save(points.density_maps(model, limits, truth, drawn), directory / "density.png")
+
+
+def mixture(
+    log_prob: Callable[[State, Batch, Key], Array], classes: np.ndarray, weights: np.ndarray
+) -> Callable[[State, Batch, Key], Array]:
+    """log sum_y q(y) p(x | y) f32[B], in nats, from the log p(x | y) of an algorithm that is told the class.
+
+    Args:
+        log_prob: an Algorithm's.
+        classes: i[K].
+        weights: f[K] > 0, their q.
+    """
+
+    def log_mixture(state: State, batch: Batch, key: Key) -> Array:
+        def of_class(label: Array) -> Array:
+            return log_prob(state, {**batch, "label": jnp.full(len(batch["x"]), label)}, key)
+
+        by_class = jax.lax.map(of_class, jnp.asarray(classes, jnp.int32))  # [K, B]
+        return jax.nn.logsumexp(by_class + jnp.log(jnp.asarray(weights, jnp.float32))[:, None], axis=0)
+
+    return log_mixture
 
 
 def draw_nearest_training(

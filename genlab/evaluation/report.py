@@ -24,6 +24,9 @@ CAPTIONS = {
     "curves_population": "Metrics of the population against training steps: mean and standard deviation over members.",
     "samples": "Samples of the final model, not selected.",
     "samples_by_class": "Samples of the final model, one class a row, not selected.",
+    "density": "The true density where it is known, the model's, and the model's samples over its own; colour goes "
+    "with the square root of the density. The integral is over the map: of a bound it is at most 1 on average, of a "
+    "model that is told the class it is of the mixture over classes.",
     "nearest_training": "The first samples, and of all the ten most alike a training image, above that image.",
     "samples_by_member": "Samples of every member that was evaluated, a row each, in their order, not selected.",
     "samples_over_time": "Samples during training, of a population the first member's; every column keeps its noise.",

@@ -6,7 +6,6 @@ Reference: Vaswani et al. 2017, "Attention is all you need"; layer normalisation
 2019 (GPT-2).
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,11 +13,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genlab.networks.attention import Cache, attend, attend_at, empty_cache, split_heads
 from genlab.networks.variables import apply
 
 Array = jax.Array
 PyTree = Any
-Cache = tuple[Array, Array]  # keys and values of the tokens so far, f[B, T, heads, F / heads] each
 
 
 class Block(nn.Module):
@@ -44,9 +43,7 @@ class Block(nn.Module):
 
     def __call__(self, x: Array) -> Array:
         """[B, T, F] -> [B, T, F]; what comes out at t depends on what goes in up to t."""
-        queries, keys, values = self._heads(x)
-        length = x.shape[1]
-        return self._rest(x, self._attend(queries, keys, values, jnp.tri(length, dtype=bool)))
+        return self._rest(x, attend(*self._heads(x), jnp.tri(x.shape[1], dtype=bool)))
 
     def advance(self, x: Array, cache: Cache, place: Array) -> tuple[Array, Cache]:
         """One place of the same.
@@ -59,27 +56,14 @@ class Block(nn.Module):
         Returns:
             [B, 1, F], what comes out at t, and the cache with t in it.
         """
-        queries, key, value = self._heads(x)
-        keys, values = (
-            jax.lax.dynamic_update_slice_in_dim(kept, new, place, axis=1)
-            for kept, new in zip(cache, (key, value), strict=True)
-        )
-        seen = jnp.arange(keys.shape[1])[None] <= place  # [1, T]
-        return self._rest(x, self._attend(queries, keys, values, seen)), (keys, values)
+        attended, cache = attend_at(place, *self._heads(x), cache)
+        return self._rest(x, attended), cache
 
     def _heads(self, x: Array) -> tuple[Array, Array, Array]:
         """Queries, keys and values [B, T, heads, F / heads]."""
         parts = jnp.split(self.queries_keys_values(self.norms[0](x)), 3, axis=-1)
-        queries, keys, values = (part.reshape(*x.shape[:2], self.num_heads, -1) for part in parts)
+        queries, keys, values = (split_heads(part, self.num_heads) for part in parts)
         return queries, keys, values
-
-    def _attend(self, queries: Array, keys: Array, values: Array, seen: Array) -> Array:
-        """softmax(Q K' / sqrt(D)) V of every head, over the places that are seen bool[queries, keys]: [B, T, F]."""
-        scores = jnp.einsum("bqhd,bkhd->bhqk", queries, keys) / math.sqrt(queries.shape[-1])
-        scores = jnp.where(seen, scores.astype(jnp.float32), -jnp.inf)
-        shares = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", shares, values)
-        return mixed.reshape(*mixed.shape[:2], -1)
 
     def _rest(self, x: Array, attended: Array) -> Array:
         x = x + self.mix(attended)
@@ -87,14 +71,15 @@ class Block(nn.Module):
 
 
 class CausalTransformer(nn.Module):
-    """Logits of every token, given the tokens before it.
+    """P numbers about every token, such as logits, given the tokens before it.
 
     Attributes:
         num_tokens: K.
         length: T.
         features: F.
         num_layers, num_heads: of the blocks.
-        dtype: of the arithmetic; logits are float32.
+        dtype: of the arithmetic; outputs are float32.
+        num_outputs: P; None: a logit of each token, K.
     """
 
     num_tokens: int
@@ -103,6 +88,7 @@ class CausalTransformer(nn.Module):
     num_layers: int = 4
     num_heads: int = 4
     dtype: Any = None
+    num_outputs: int | None = None
 
     def setup(self) -> None:
         """The layers, which both methods share."""
@@ -111,16 +97,16 @@ class CausalTransformer(nn.Module):
         self.places = embed(self.length)
         self.blocks = [Block(self.features, self.num_heads, self.dtype) for _ in range(self.num_layers)]
         self.norm = nn.LayerNorm(dtype=self.dtype)
-        self.logits = nn.Dense(self.num_tokens, dtype=self.dtype)
+        self.outputs = nn.Dense(self.num_outputs or self.num_tokens, dtype=self.dtype)
         self.context = nn.Dense(self.features, use_bias=False, dtype=self.dtype)
 
     def __call__(self, tokens: Array, context: Array | None = None) -> Array:
-        """i32[B, T], context f32[B, Y] or none -> logits f32[B, T, K]; those at t depend on the tokens before t."""
+        """i32[B, T], context f32[B, Y] or none -> f32[B, T, P]; what is at t depends on the tokens before t."""
         before = jnp.pad(tokens, ((0, 0), (1, 0)), constant_values=self.num_tokens)[:, :-1]
         x = self._embedded(before, jnp.arange(tokens.shape[1]), context)
         for block in self.blocks:
             x = block(x)
-        return self.logits(self.norm(x)).astype(jnp.float32)
+        return self.outputs(self.norm(x)).astype(jnp.float32)
 
     def advance(
         self, caches: list[Cache], before: Array, place: Array, context: Array | None = None
@@ -134,14 +120,14 @@ class CausalTransformer(nn.Module):
             context: f32[B, Y], or none.
 
         Returns:
-            The caches, and the logits f32[B, K] of the token at t.
+            The caches, and what is known of the token at t, f32[B, P].
         """
         x = self._embedded(before[:, None], place[None], context)
         kept = []
         for block, cache in zip(self.blocks, caches, strict=True):
             x, cache = block.advance(x, cache, place)
             kept.append(cache)
-        return kept, self.logits(self.norm(x)).astype(jnp.float32)[:, 0]
+        return kept, self.outputs(self.norm(x)).astype(jnp.float32)[:, 0]
 
     def _embedded(self, before: Array, places: Array, context: Array | None) -> Array:
         x = self.tokens(before) + self.places(places)  # [B, T, F]
@@ -149,9 +135,8 @@ class CausalTransformer(nn.Module):
 
     def empty_caches(self, num: int) -> list[Cache]:
         """Of `num` sequences."""
-        shape = (num, self.length, self.num_heads, self.features // self.num_heads)
-        zeros = jnp.zeros(shape, self.dtype or jnp.float32)
-        return [(zeros, zeros)] * self.num_layers
+        empty = empty_cache(num, self.length, self.num_heads, self.features, self.dtype or jnp.float32)
+        return [empty] * self.num_layers
 
 
 def sample_tokens(
@@ -167,7 +152,7 @@ def sample_tokens(
 
     Args:
         network, params: of the distribution.
-        draw: (key, logits f32[B, K]) -> tokens i32[B].
+        draw: (key, outputs f32[B, P]) -> tokens i32[B].
         key: the token at place t gets fold_in(key, t).
         known: i32[B, T], which gives B and the first tokens.
         num_known: how many tokens are taken from `known`: a prompt.
@@ -179,8 +164,8 @@ def sample_tokens(
 
     def one(carry: tuple[list[Cache], Array], turn: tuple[Array, Array]) -> Any:
         (caches, before), (place, own) = carry, turn
-        (caches, logits), _ = apply(network, params, {}, caches, before, place, context, method="advance")
-        token = jnp.where(place < num_known, own, draw(jax.random.fold_in(key, place), logits))
+        (caches, outputs), _ = apply(network, params, {}, caches, before, place, context, method="advance")
+        token = jnp.where(place < num_known, own, draw(jax.random.fold_in(key, place), outputs))
         return (caches, token), token
 
     num, length = known.shape

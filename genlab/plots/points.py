@@ -3,15 +3,20 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 
 from genlab.plots import style
 
 Limits = tuple[float, float, float, float]  # left, right, bottom, top
 
 COLUMNS = 4  # panels in a row
+SCALE = 0.5  # inches, of a colour scale with its numbers
 TALLEST = 2.5  # of a histogram, in peaks of the true density
 
 
@@ -27,38 +32,68 @@ def plane(limits: Limits, n: int) -> np.ndarray:
 
 
 @style.styled
-def points_and_density(
-    points: np.ndarray, density: np.ndarray, limits: Limits, model_density: np.ndarray | None = None
-) -> Figure:
-    """The true density, a model's samples and, where it has one, the model's own density, on the same axes.
+def points_and_density(points: np.ndarray, density: np.ndarray, limits: Limits) -> Figure:
+    """The true density and a model's samples, on the same axes.
 
     Args:
         points: f[N, 2], the model's samples.
         density: f[n, n] >= 0, [y, x] with both ascending, on `plane(limits, n)`.
         limits: left, right, bottom, top of every panel.
-        model_density: like `density`, on its colour scale; or None.
 
     Raises:
         ValueError: another shape, or values that are not finite.
     """
-    shown = {"true density": density, "samples": points}
-    if model_density is not None:
-        shown["model density"] = model_density
-    figure, axes_of = panels(list(shown), limits)
-    brightest = float(np.max(_checked_density(density)))
+    density = _checked_density(density)
+    figure, axes_of = panels(["true density", "samples"], limits)
+    _shade(axes_of["true density"], density, limits, Normalize(0.0, density.max()))
+    scatter(axes_of["samples"], points, limits)
+    return figure
+
+
+@style.styled
+def density_maps(
+    model: np.ndarray, limits: Limits, truth: np.ndarray | None = None, samples: np.ndarray | None = None
+) -> Figure:
+    """The true density, a model's, and the model's samples over its own, on the same axes and one colour scale.
+
+    Colour goes with the square root of the density, or the thin bridges that flows leave between modes would not show.
+    The scale ends at the highest true density; where that is not known, at the height above which 5 % of the model's
+    mass lies, which of a Gaussian is 0.95 of its peak, since a single spike would leave all else pale.
+
+    Args:
+        model: f[n, n] >= 0, [y, x] with both ascending, on `plane(limits, n)`. Its sum times a cell's area is in the
+            title; where it is not finite the map is red, and the title counts those cells instead.
+        limits: left, right, bottom, top of every panel.
+        truth: like `model`, all finite; None where it is not known.
+        samples: f[N, 2], of the model; None where it cannot generate.
+
+    Raises:
+        ValueError: another shape, or a true density or samples that are not finite.
+    """
+    model = np.asarray(model, np.float64)
+    finite = np.isfinite(model)
+    brightest = _height(_checked_density(np.where(finite, model, 0.0)))
+    maps = {"model density": model}
+    if truth is not None:
+        maps = {"true density": _checked_density(truth), **maps}
+        brightest = maps["true density"].max()
+    if samples is not None:
+        maps["model samples"] = model
+    norm = PowerNorm(0.5, 0.0, brightest or 1.0)
+    figure, axes_of = panels(list(maps), limits, scale=SCALE)
     for name, axes in axes_of.items():
-        if name == "samples":
-            scatter(axes, points, limits)
-        else:
-            axes.imshow(
-                _checked_density(shown[name]),
-                cmap=style.DENSITY_MAP,
-                vmin=0.0,
-                vmax=brightest,
-                extent=limits,
-                origin="lower",
-                interpolation="bilinear",
-            )
+        image = _shade(axes, maps[name], limits, norm)
+    # in the frame of the last panel, so as to be as high as it is drawn
+    bar = figure.colorbar(image, cax=axes.inset_axes((1.03, 0.0, 0.03, 1.0)), ticks=MaxNLocator(4))
+    bar.outline.set_visible(False)
+    left, right, bottom, top = limits
+    if finite.all():
+        mass = model.sum() * (right - left) * (top - bottom) / model.size
+        _note(axes_of["model density"], 0, 0, f"integrates to {mass:.3f}")
+    else:
+        _note(axes_of["model density"], 0, 0, f"not finite in {np.count_nonzero(~finite):,} of {model.size:,} cells")
+    if samples is not None:
+        scatter(axes_of["model samples"], samples, limits, style.ORANGE)
     return figure
 
 
@@ -130,15 +165,18 @@ def line_densities(
     return figure
 
 
-def panels(names: list[str], limits: Limits) -> tuple[Figure, dict[str, Axes]]:
-    """A figure of panels, one a name, four in a row, of the same limits and the same scale along both axes."""
+def panels(names: list[str], limits: Limits, scale: float = 0.0) -> tuple[Figure, dict[str, Axes]]:
+    """A figure of panels, one a name, four in a row, of the same limits and the same scale along both axes.
+
+    To their right are `scale` inches for a colour scale.
+    """
     left, right, bottom, top = limits
     if not (np.isfinite(limits).all() and left < right and bottom < top):
         raise ValueError(f"limits are left < right, bottom < top, all finite; got {limits}")
     columns = min(len(names), COLUMNS)
-    rows, side = -(-len(names) // columns), min(3.6, style.WIDTH / columns)
+    rows, side = -(-len(names) // columns), min(3.6, (style.WIDTH - scale) / columns)
     height = side * (top - bottom) / (right - left) + 0.25  # of the title
-    figure = Figure(figsize=(side * columns, height * rows), layout="constrained")
+    figure = Figure(figsize=(side * columns + scale, height * rows), layout="constrained")
     axes_of = {}
     for position, name in enumerate(names):
         axes_of[name] = axes = figure.add_subplot(rows, columns, position + 1)
@@ -148,14 +186,14 @@ def panels(names: list[str], limits: Limits) -> tuple[Figure, dict[str, Axes]]:
     return figure, axes_of
 
 
-def scatter(axes: Axes, points: np.ndarray, limits: Limits) -> None:
+def scatter(axes: Axes, points: np.ndarray, limits: Limits, color: str = style.BLUE) -> None:
     """Points f[N, 2], and in the title how many of them lie outside."""
     points = np.asarray(points, np.float64)
     if points.ndim != 2 or points.shape[1] != 2 or len(points) == 0 or not np.isfinite(points).all():
         raise ValueError(f"samples in the plane are finite points [N, 2], N >= 1; got shape {points.shape}")
     left, right, bottom, top = limits
     (x, y) = points.T
-    axes.scatter(x, y, s=float(np.clip(4000 / len(points), 0.8, 8.0)), color=style.BLUE, alpha=0.6, linewidths=0)
+    axes.scatter(x, y, s=float(np.clip(4000 / len(points), 0.8, 8.0)), color=color, alpha=0.6, linewidths=0)
     axes.set(xlim=(left, right), ylim=(bottom, top))
     _note(axes, int(np.count_nonzero((x < left) | (x > right) | (y < bottom) | (y > top))), len(points))
 
@@ -165,6 +203,19 @@ def _note(axes: Axes, outside: int, num: int, *others: str) -> None:
     notes = [f"{outside:,} of {num:,} outside"] * bool(outside) + [*others]
     if notes:
         axes.set_title(", ".join(notes), loc="right", color=style.MUTED, fontsize=7)
+
+
+def _shade(axes: Axes, density: np.ndarray, limits: Limits, norm: Normalize) -> AxesImage:
+    """A density map, [y, x] with both ascending; red where it is not finite."""
+    colours = matplotlib.colormaps[style.DENSITY_MAP].with_extremes(bad=style.RED)
+    return axes.imshow(density, cmap=colours, norm=norm, extent=limits, origin="lower", interpolation="bilinear")
+
+
+def _height(density: np.ndarray, above: float = 0.05) -> float:
+    """The height above which lies that share of a density map's mass."""
+    heights = np.sort(density, axis=None)[::-1]
+    mass = np.cumsum(heights)
+    return float(heights[np.searchsorted(mass, above * mass[-1])])
 
 
 def _checked_density(density: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from genlab.algorithm import Algorithm, Latents, Player, new_state
 from genlab.data import prepare
@@ -93,8 +94,11 @@ def test_every_final_figure_may_be_removed(tmp_path, monkeypatch):
         drawn(tmp_path, model, IMAGES, SAMPLES, **options)
     drawn(tmp_path, algorithm(2), IMAGES, SAMPLES, by_class=True)
     pictures.draw_nearest_training(tmp_path, SAMPLES, SAMPLES, np.arange(len(SAMPLES)))
+    monkeypatch.setattr(pictures, "PLANE_SIDE", 10)
+    exact = algorithm(2, ("encode",))._replace(log_prob=normal_log_prob, density="exact")
+    drawn(tmp_path, exact, POINTS, POINTS["x"])
     assert set(saved) <= set(pictures.FINAL)
-    assert {"denoising", "latent_manifold", "samples", "samples_by_class", "nearest_training"} <= set(saved)
+    assert {"density", "denoising", "latent_manifold", "samples", "samples_by_class", "nearest_training"} <= set(saved)
 
 
 def test_the_manifold_is_of_codes_with_a_prior(tmp_path):
@@ -128,6 +132,81 @@ def test_figures_of_a_model_of_points(tmp_path, known):
     samples = RNG.normal(size=(60, 2)).astype(np.float32)
     expected = OF_CODES - {"activations.png"} | {"samples.png"}
     assert drawn(tmp_path, algorithm(2), POINTS, samples, log_density) == expected
+
+
+def normal_log_prob(state, batch, key):
+    """Of N((0.5, -1), diag(0.3, 0.6)^2), moved up by 1.5 for each number of the label where there is one."""
+    up = 1.5 * batch["label"].astype(jnp.float32) if "label" in batch else 0.0
+    x, y = batch["x"].T
+    return -0.5 * (((x - 0.5) / 0.3) ** 2 + ((y + 1 - up) / 0.6) ** 2) - np.log(2 * np.pi * 0.3 * 0.6).item()
+
+
+def density_of_points(directory, monkeypatch, model, test, generated=None, log_density=None):
+    """(arguments of the plot, the panels) of density.png, which must be all that is drawn."""
+    calls, plot = [], pictures.points.density_maps
+    monkeypatch.setattr(
+        pictures.points, "density_maps", lambda *args: calls.append((args, plot(*args))) or calls[-1][1]
+    )
+    monkeypatch.setattr(pictures, "PLANE_SIDE", 60)
+    model = model._replace(encode=None)
+    names = {"density.png"} | ({"samples.png"} if generated is not None else set())
+    assert drawn(directory, model, test, generated, log_density) == names
+    ((arguments, figure),) = calls
+    return arguments, figure.axes
+
+
+@pytest.mark.parametrize(("density", "side"), [("exact", 60), ("bound", 30)])
+def test_the_density_of_a_model_of_points_stands_at_its_place(tmp_path, monkeypatch, density, side):
+    test = {"x": np.array([[-1.5, -5.0], [2.5, 3.0]], np.float32), "label": np.array([3, 3], np.int32)}
+    model = algorithm()._replace(log_prob=normal_log_prob, density=density)
+    truth = lambda x: normal_log_prob(None, {"x": x - 1.0}, None)
+    generated = RNG.normal(size=(2_500, 2)).astype(np.float32)
+    (_, _, _, shown), axes = density_of_points(tmp_path, monkeypatch, model, test, generated, truth)
+    np.testing.assert_array_equal(shown, generated[:2_000])
+    # the box of the data, and 15 % of its height to all sides; labels that the model is not told do not move it
+    for panel, centre in zip(axes, [(1.5, 0.0), (0.5, -1.0), (0.5, -1.0)], strict=True):
+        (image,) = panel.images
+        assert image.origin == "lower"
+        left, right, bottom, top = image.get_extent()
+        np.testing.assert_allclose([left, right, bottom, top], [-2.7, 3.7, -6.2, 4.2], rtol=1e-5)
+        x = left + (np.arange(side) + 0.5) / side * (right - left)
+        y = bottom + (np.arange(side) + 0.5) / side * (top - bottom)
+        expected = np.outer(norm(centre[1], 0.6).pdf(y), norm(centre[0], 0.3).pdf(x))  # [y, x]
+        np.testing.assert_allclose(np.asarray(image.get_array()), expected, rtol=1e-3, atol=1e-9)
+    assert axes[1].get_title(loc="right") == "integrates to 1.000"
+
+
+def test_the_density_of_a_model_that_is_told_the_class_is_a_mixture(tmp_path, monkeypatch):
+    corners = np.array([[-1.5, -5.0], [2.5, 5.0], [0.0, 0.0], [0.0, 0.0]], np.float32)
+    test = {"x": corners, "label": np.array([2, 0, 2, 2], np.int32)}
+    model = algorithm()._replace(log_prob=normal_log_prob, density="exact", conditional=True)
+    (shown, limits, truth, samples), axes = density_of_points(tmp_path, monkeypatch, model, test)
+    assert truth is None and samples is None and [panel.get_title(loc="left") for panel in axes] == ["model density"]
+    x, y = pictures.points.plane(limits, 60).astype(np.float64).T
+    expected = norm(0.5, 0.3).pdf(x) * (0.25 * norm(-1.0, 0.6).pdf(y) + 0.75 * norm(2.0, 0.6).pdf(y))
+    np.testing.assert_allclose(shown.ravel(), expected, rtol=1e-3, atol=1e-9)
+    assert axes[0].get_title(loc="right") == "integrates to 1.000"
+
+
+def test_a_density_beyond_numbers_is_drawn_as_such(tmp_path, monkeypatch):
+    model = algorithm()._replace(log_prob=lambda state, batch, key: 1e4 * batch["x"][:, 0], density="exact")
+    _, (axes,) = density_of_points(tmp_path, monkeypatch, model, {"x": np.array([[-1, 0], [1, 1]], np.float32)})
+    # 28 of the 60 columns from -1.3 to 1.3 lie where exp(1e4 x) is more than a float64 holds, at x > 0.071
+    assert axes.get_title(loc="right") == "not finite in 1,680 of 3,600 cells"
+
+
+@pytest.mark.parametrize(
+    ("test", "fields"),
+    [
+        (POINTS, {"density": "implicit", "log_prob": None}),
+        (POINTS, {"density": "implicit", "log_prob": normal_log_prob}),
+        (POINTS, {"density": "none", "log_prob": None}),
+        ({"x": POINTS["x"][:, :1]}, {"density": "exact", "log_prob": normal_log_prob}),
+        (IMAGES, {"density": "exact", "log_prob": normal_log_prob}),
+    ],
+)
+def test_no_density_is_drawn_of_what_has_none_or_is_not_in_the_plane(tmp_path, test, fields):
+    assert drawn(tmp_path, algorithm()._replace(encode=None, **fields), test, None) == set()
 
 
 def captured(monkeypatch, name, module=pictures.samples):

@@ -1,0 +1,138 @@
+"""Recipes of autoregressive models: each makes a model of its data, and what cannot be is refused in one line."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import autoregressive as recipes
+from experiments.autoregressive import build
+from experiments.checks import check
+from experiments.members import with_fields
+from genlab import data
+from genlab.errors import InputError
+from genlab.evaluation.card import count_parameters
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+TINY = {"batch_size": 6, "model.hidden": (3,), "model.features": 4, "model.num_layers": 2, "model.head": 3}
+
+
+def dataset(shape=(4, 4, 1), labels=True):
+    """Random pixels, or tokens."""
+
+    def split():
+        text = len(shape) == 1
+        x = RNG.integers(0, 128, (24, *shape), dtype=np.int32 if text else np.uint8)
+        return {"x": x} | ({"label": np.arange(24, dtype=np.int32) % 10} if labels else {})
+
+    return data.Dataset("fake", split(), split(), split(), 10 if labels else 0, None)
+
+
+def configured(variant, **changes):
+    config = recipes.get_config(variant)
+    hidden = () if variant == "fvsbn" else (3,)
+    changes = {name.replace("__", "."): value for name, value in changes.items()}
+    config.update_from_flattened_dict(TINY | {"model.hidden": hidden} | changes)
+    return config
+
+
+def shape_of(variant):
+    return (6,) if recipes.get_config(variant).data.name == "python_topics" else (4, 4, 1)
+
+
+def batch_of(config, given, num=6):
+    raw = {name: jnp.asarray(column[:num]) for name, column in given.train.items()}
+    return data.prepare(raw, config.data.binarization, KEY)
+
+
+@pytest.mark.parametrize("variant", recipes.VARIANTS)
+def test_a_recipe_makes_a_model_whose_samples_are_like_its_data(variant):
+    config, given = configured(variant), dataset(shape_of(variant))
+    check(recipes.get_config(variant))
+    algorithm, batch = build(config, given), batch_of(config, given)
+    state = jax.jit(algorithm.init)(KEY, batch)
+    after, metrics = jax.eval_shape(algorithm.step, state, batch, KEY)
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+    assert set(metrics) == {"loss", "log_prob"} and algorithm.density == "exact" and algorithm.space == "discrete"
+    complete = algorithm.complete
+    assert complete is not None
+    made = np.asarray(jax.jit(complete)(state, batch, jnp.int32(4), KEY))
+    assert made.shape == batch["x"].shape and made.dtype == batch["x"].dtype
+    made, given_x = made.reshape(6, -1), np.asarray(batch["x"]).reshape(6, -1)
+    np.testing.assert_allclose(made[:, :4], given_x[:, :4], atol=1e-6)
+    assert (np.abs(made[:, 4:] - given_x[:, 4:]) > 1e-6).any()
+    steps = 1 if made.dtype == np.int32 or config.model.output == "bernoulli" else 255
+    np.testing.assert_allclose(made * steps, np.round(made * steps), atol=1e-4)
+    assert made.min() >= 0 and made.max() <= (127 if made.dtype == np.int32 else 1)
+
+
+@pytest.mark.parametrize("variant", recipes.VARIANTS)
+def test_a_recipe_is_a_member_of_a_population(variant):
+    """As shapes, at rates of their own."""
+    config, given = configured(variant), dataset(shape_of(variant))
+    batch = batch_of(config, given)
+
+    def member(rate, key):
+        algorithm = build(with_fields(config, {"optimizer.learning_rate": rate}), given)
+        state = algorithm.init(key, batch)
+        return state, algorithm.step(state, batch, key)[0]
+
+    state, after = jax.eval_shape(jax.vmap(member), jnp.ones(2), jax.random.split(KEY, 2))
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state) and after.step.shape == (2,)
+
+
+def dense(*widths):
+    return sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(widths))
+
+
+def test_numbers_of_parameters_by_hand():
+    images, text = dataset((28, 28, 1)), dataset((256,), labels=False)
+    found = {}
+    for variant, given in (("made_mnist", images), ("fvsbn", images), ("pixelcnn_mnist", images), ("language", text)):
+        config = recipes.get_config(variant)
+        algorithm = build(config, given)
+        found[variant] = count_parameters(jax.eval_shape(algorithm.init, KEY, batch_of(config, given)))
+    assert found["made_mnist"] == dense(784, 8000, 784) and found["fvsbn"] == dense(784, 784)
+    # vertical and horizontal convolution, the link of the two and the mix, of 32 features
+    layer = lambda channels, above, left: (
+        (above * channels + 1) * 64 + (left * channels + 1) * 64 + dense(64, 64) + dense(32, 32)
+    )
+    assert found["pixelcnn_mnist"] == layer(1, 3 * 7, 3) + 7 * layer(32, 2 * 3, 2) + dense(32, 128, 1)
+    block = 4 * 128 + dense(128, 3 * 128) + dense(128, 128) + dense(128, 512, 128)
+    assert found["language"] == (129 + 256) * 128 + 4 * block + 2 * 128 + dense(128, 128)
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes", "complaint"),
+    [
+        ("small", {"model__network": "lstm"}, "model.network is 'lstm'; known: pixelcnn, made, transformer"),
+        ("small", {"model__output": "gaussian"}, "model.output 'gaussian' does not fit data.binarization 'dynamic'"),
+        ("grey", {"model__output": "gaussian"},
+         "model.output is 'gaussian'; known: bernoulli, categorical, logistic_mixture"),
+        ("grey", {"model__output": "bernoulli"}, "bernoulli is for binary pixels"),
+        ("made", {"model__order": "spiral"}, "model.order is 'spiral'; known: natural, reversed, random"),
+        ("small", {"model__num_orders": 2}, "model.num_orders is 2; of several orders there is a made only"),
+        ("attention", {"model__features": 6}, "model.features is 6; model.num_heads, 4, must divide it"),
+        ("small", {"model__temperature": 0.0}, "model.temperature is 0"),
+        ("language", {"model__network": "pixelcnn"}, "fake holds text, for which model.network must be transformer"),
+        ("language", {"model__output": "logistic_mixture"}, "and model.output categorical; got 'transformer' and"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_one_line(variant, changes, complaint):
+    with pytest.raises(InputError, match=complaint):
+        build(configured(variant, **changes), dataset(shape_of(variant)))
+
+
+def test_of_other_data_there_is_no_model():
+    points = np.zeros((24, 2), np.float32)
+    for x in (points, np.zeros((24, 4, 4, 3), np.uint8)):
+        given = data.Dataset("fake", {"x": x}, {"x": x}, {"x": x}, 0, None)
+        with pytest.raises(InputError, match="of images of one channel or of text; fake has"):
+            build(configured("small"), given)
+    with pytest.raises(InputError, match=r"fake has no labels for model\.conditional"):
+        build(configured("conditional"), dataset(labels=False))
+    with pytest.raises(ValueError, match="no variant 'vae'; known: small, conditional"):
+        recipes.get_config("vae")
