@@ -98,8 +98,7 @@ def language(config: ml_collections.ConfigDict) -> None:
     config.data.image_size = 0
     config.data.num_validation = 200
     config.data.binarization = "none"
-    config.batch_size = 32
-    config.num_steps = 3_000
+    config.batch_size = 16
     config.optimizer.name = "adamw"
     config.optimizer.weight_decay = 0.1
     config.model.output = "categorical"

@@ -1,5 +1,6 @@
 """The figures of a run, drawn from what the algorithm can do: nothing here knows a family."""
 
+import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from genlab.errors import InputError
 from genlab.evaluation.compression import Compression, are_activations
 from genlab.evaluation.first_layer import incoming_weights
 from genlab.evaluation.held_out import over_split
+from genlab.evaluation.kinds import kind_of
 from genlab.evaluation.neighbours import tsne_plane
 from genlab.plots import codes as plot_codes
 from genlab.plots import compression as plot_compression
@@ -28,10 +30,12 @@ MANIFOLD_SIDE = 20
 SCATTER_EXAMPLES = 2_000
 PLANE_SIDE, PLANE_BATCH = 200, 500
 SERIES = 15
+COMPLETIONS = 3
 CODE_VIEWS = ("pca", "tsne")
 FINAL = (
-    "samples", "samples_by_class", "density", "nearest_training", "reconstructions", "denoising", "interpolations",
-    "latent_manifold", "latent_scatter", "code_histograms", "activations", "filters", "error_by_code_size",
+    "samples", "samples_by_class", "completions", "density", "nearest_training", "reconstructions", "denoising",
+    "interpolations", "latent_manifold", "latent_scatter", "code_histograms", "activations", "filters",
+    "error_by_code_size",
 )  # fmt: skip
 
 
@@ -121,13 +125,16 @@ def draw_final(
         raise InputError(f"code_view is {code_view!r}; it must be one of {', '.join(map(repr, CODE_VIEWS))}")
     for name in FINAL:  # of an evaluation that asked for other things
         (directory / f"{name}.png").unlink(missing_ok=True)
-    images = np.ndim(test["x"]) == 4
+    kind = kind_of(test["x"])
+    if kind == "text":  # is read, not looked at
+        return
+    images = kind == "images"
     shown = prepare({name: np.asarray(values[:SCATTER_EXAMPLES]) for name, values in test.items()})
     if generated is not None and images:
         files.save(samples.samples(generated[: COLUMNS * COLUMNS], COLUMNS), directory / "samples.png")
     if generated is not None and images and by_class:
         draw_samples_by_class(directory, algorithm, state, test, prepare, key)
-    if generated is not None and np.ndim(test["x"]) == 2:
+    if generated is not None and kind == "points":
         data, drawn = np.asarray(shown["x"]), generated[:SCATTER_EXAMPLES]
         limits = plane_limits(data) if data.shape[1] > 1 else None
         if limits is None:
@@ -142,8 +149,10 @@ def draw_final(
         files.save(figure, directory / "samples.png")
     if algorithm.log_prob is not None and algorithm.density in ("exact", "bound") and np.shape(test["x"])[1:] == (2,):
         draw_density(directory, algorithm, state, test, np.asarray(shown["x"]), key, generated, log_density)
-    if generated is not None and np.ndim(test["x"]) == 3:
+    if generated is not None and kind == "series":
         files.save(series.series_rows({"sample": generated[:SERIES]}), directory / "samples.png")
+    if algorithm.complete is not None and images:
+        draw_completions(directory, algorithm, state, shown, key)
     if algorithm.encode is None:
         return
     encode = jax.jit(algorithm.encode)
@@ -152,9 +161,9 @@ def draw_final(
                prior=has_normal_prior(algorithm), target=activation_target)  # fmt: skip
     if images and (kernel := incoming_weights(encode, state, shown, key)) is not None:
         files.save(filters.filters(kernel, shown["x"].shape[1:]), directory / "filters.png")
-    if np.ndim(test["x"]) > 2 and compression is not None and compression.block["reconstruction_mse"]["value"] > 0:
+    if kind != "points" and compression is not None and compression.block["reconstruction_mse"]["value"] > 0:
         draw_compression(directory, compression)
-    if algorithm.decode is not None and np.ndim(test["x"]) == 3:
+    if algorithm.decode is not None and kind == "series":
         draw_series(
             directory, np.asarray(shown["x"]), np.asarray(jax.jit(algorithm.decode)(state, codes[:SERIES], key))
         )
@@ -255,6 +264,22 @@ def mixture(
         return jax.nn.logsumexp(by_class + jnp.log(jnp.asarray(weights, jnp.float32))[:, None], axis=0)
 
     return log_mixture
+
+
+def draw_completions(
+    directory: pathlib.Path, algorithm: Algorithm, state: State, shown: Mapping[str, Any], key: jax.Array
+) -> None:
+    """The first images of a batch, what the model is told of them, their upper half, and what it makes of that."""
+    assert algorithm.complete is not None
+    few = {name: jnp.asarray(values[:COLUMNS]) for name, values in shown.items()}
+    height, *rest = few["x"].shape[1:]
+    known = height // 2 * math.prod(rest)
+    complete = jax.jit(algorithm.complete)
+    rows = {"original": few["x"], "upper half": few["x"].at[:, height // 2 :].set(0.0)}
+    for number in range(COMPLETIONS):
+        rows[f"completion {number + 1}"] = complete(state, few, jnp.int32(known), jax.random.fold_in(key, number))
+    files.save(samples.image_rows({name: np.asarray(row) for name, row in rows.items()}, COLUMNS),
+               directory / "completions.png")  # fmt: skip
 
 
 def draw_nearest_training(

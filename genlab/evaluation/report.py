@@ -27,6 +27,7 @@ CAPTIONS = {
     "density": "The true density where it is known, the model's, and the model's samples over its own; colour goes "
     "with the square root of the density. The integral is over the map: of a bound it is at most 1 on average, of a "
     "model that is told the class it is of the mixture over classes.",
+    "completions": "Test images, the upper half that the model is told, and lower halves drawn given that.",
     "nearest_training": "The first samples, and of all the ten most alike a training image, above that image.",
     "samples_by_member": "Samples of every member that was evaluated, a row each, in their order, not selected.",
     "samples_over_time": "Samples during training, of a population the first member's; every column keeps its noise.",
@@ -101,6 +102,7 @@ def write_report(workdir: str | os.PathLike[str], command: str) -> pathlib.Path:
         _last_metrics(records),
         "<h2>Figures</h2>",
         "".join(_figure(path) for path in figures) or '<p class="soft">No figures yet.</p>',
+        _written(workdir / "samples.txt"),
         "<h2>Evaluation card</h2>",
         _card_table(card),
         "<h2>Run it again</h2>",
@@ -118,6 +120,11 @@ def write_report(workdir: str | os.PathLike[str], command: str) -> pathlib.Path:
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def _written(path: pathlib.Path) -> str:
+    """The samples of a language model."""
+    return f"<h2>Text</h2><pre>{text(path.read_text(encoding='utf-8'))}</pre>" if path.exists() else ""
 
 
 def _facts(card: Mapping[str, Any] | None, config: Mapping[str, Any] | None, records: list[dict[str, Any]]) -> str:

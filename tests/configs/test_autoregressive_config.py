@@ -48,10 +48,10 @@ def batch_of(config, given, num=6):
     return data.prepare(raw, config.data.binarization, KEY)
 
 
-@pytest.mark.parametrize("variant", recipes.VARIANTS)
+@pytest.mark.parametrize("variant", sorted({*recipes.VARIANTS} - {"classifier", "made_mnist", "pixelcnn_mnist"}))
 def test_a_recipe_makes_a_model_whose_samples_are_like_its_data(variant):
+    """But those that differ in size alone."""
     config, given = configured(variant), dataset(shape_of(variant))
-    check(recipes.get_config(variant))
     algorithm, batch = build(config, given), batch_of(config, given)
     state = jax.jit(algorithm.init)(KEY, batch)
     after, metrics = jax.eval_shape(algorithm.step, state, batch, KEY)
@@ -72,6 +72,7 @@ def test_a_recipe_makes_a_model_whose_samples_are_like_its_data(variant):
 @pytest.mark.parametrize("variant", recipes.VARIANTS)
 def test_a_recipe_is_a_member_of_a_population(variant):
     """As shapes, at rates of their own."""
+    check(recipes.get_config(variant))
     config, given = configured(variant), dataset(shape_of(variant))
     batch = batch_of(config, given)
 

@@ -97,8 +97,17 @@ def test_every_final_figure_may_be_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "PLANE_SIDE", 10)
     exact = algorithm(2, ("encode",))._replace(log_prob=normal_log_prob, density="exact")
     drawn(tmp_path, exact, POINTS, POINTS["x"])
+    drawn(tmp_path, exact._replace(complete=upper_half_and_black), IMAGES, SAMPLES)
     assert set(saved) <= set(pictures.FINAL)
-    assert {"density", "denoising", "latent_manifold", "samples", "samples_by_class", "nearest_training"} <= set(saved)
+    assert {
+        "completions",
+        "density",
+        "denoising",
+        "latent_manifold",
+        "samples",
+        "samples_by_class",
+        "nearest_training",
+    } <= set(saved)
 
 
 def test_the_manifold_is_of_codes_with_a_prior(tmp_path):
@@ -371,6 +380,29 @@ def test_samples_by_class_have_a_class_a_row_and_a_noise_a_column(tmp_path, monk
 
 
 @pytest.mark.parametrize("num", [14, 3])
+def upper_half_and_black(state, batch, num_known, key):
+    """What is known, and below it one grey, another with every key."""
+    flat = batch["x"].reshape(len(batch["x"]), -1)
+    drawn = 0.5 + 0.5 * jax.random.uniform(key)
+    return jnp.where(jnp.arange(flat.shape[1]) < num_known, flat, drawn).reshape(batch["x"].shape)
+
+
+def test_completions_have_the_upper_half_of_their_images_and_lower_ones_of_several_draws(tmp_path, monkeypatch):
+    shown = captured(monkeypatch, "image_rows")
+    model = algorithm(2, ("encode", "decode"))._replace(complete=upper_half_and_black)
+    assert drawn(tmp_path, model, IMAGES, SAMPLES) == {"samples.png", "completions.png"}
+    rows = shown[0][0]
+    originals = np.asarray(IMAGES["x"][:10], np.float32) / 255
+    half = originals.shape[1] // 2
+    assert list(rows) == ["original", "upper half", "completion 1", "completion 2", "completion 3"]
+    np.testing.assert_allclose(rows["original"], originals, atol=1e-6)
+    for name in list(rows)[1:]:
+        np.testing.assert_allclose(rows[name][:, :half], originals[:, :half], atol=1e-6)
+    assert not rows["upper half"][:, half:].any()
+    fills = [rows[f"completion {number}"][:, half:] for number in (1, 2, 3)]
+    assert all(np.ptp(fill) == 0 for fill in fills) and len({float(fill.max()) for fill in fills}) == 3
+
+
 def test_samples_stand_above_their_nearest_training_images_the_first_and_the_most_alike(tmp_path, monkeypatch, num):
     found = []
     monkeypatch.setattr(pictures.samples, "image_rows", lambda rows, columns: found.append((rows, columns)))
