@@ -6,12 +6,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help vae autoencoder gan test lint lock clean
+.PHONY: help vae autoencoder gan autoregressive flow test lint lock clean
 
 help:
 	@echo "make vae [ARGS='--config.seed=1']   train, evaluate and report a VAE on real digits"
 	@echo "make autoencoder                    the same with a deep autoencoder, beside principal components"
 	@echo "make gan                            a DCGAN on the same digits"
+	@echo "make autoregressive                 a gated PixelCNN on the same digits, binary"
+	@echo "make flow                           a Glow on the same digits"
 	@echo "make test                           run the tests"
 	@echo "make lint                           formatting, style, types"
 	@echo "PYTHON=python3.13 VENV=.venv313     another interpreter, another environment"
@@ -24,6 +26,12 @@ autoencoder: $(VENV)/installed
 
 gan: $(VENV)/installed
 	$(BIN)/python -m experiments.gan --config=configs/gan.py $(ARGS)
+
+autoregressive: $(VENV)/installed
+	$(BIN)/python -m experiments.autoregressive --config=configs/autoregressive.py $(ARGS)
+
+flow: $(VENV)/installed
+	$(BIN)/python -m experiments.flow --config=configs/flow.py $(ARGS)
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(ARGS)

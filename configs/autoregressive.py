@@ -75,9 +75,10 @@ def grey(config: ml_collections.ConfigDict) -> None:
 
 
 def attention(config: ml_collections.ConfigDict) -> None:
-    """`small` with attention after every second layer, as of PixelSNAIL (Chen et al. 2018)."""
+    """`small` with attention after the last layer, as of PixelSNAIL (Chen et al. 2018)."""
     small(config)
-    config.model.attention_every = 2
+    config.model.attention_every = config.model.num_layers
+    config.model.num_heads = 2
 
 
 def transformer(config: ml_collections.ConfigDict) -> None:

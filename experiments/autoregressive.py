@@ -10,7 +10,7 @@ from experiments.observation import dtype_of
 from experiments.run import run
 from genlab import data
 from genlab.algorithm import Algorithm
-from genlab.data import text
+from genlab.data.text import NUM_TOKENS
 from genlab.errors import InputError
 from genlab.evaluation.kinds import kind_of
 from genlab.models import autoregressive as models
@@ -25,11 +25,23 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
     """The algorithm that a config describes, for examples like the dataset's."""
     field(config, "model.num_orders")  # or the config is of another family
     check_model(config, dataset)
+    return models.autoregressive(
+        *parts(config, dataset),
+        make_optimizer(num_steps=config.num_steps, **config.optimizer),
+        num_classes=dataset.num_classes if config.model.conditional else 0,
+        temperature=config.model.temperature,
+        ema_decay=config.ema_decay,
+    )
+
+
+def parts(config: ml_collections.ConfigDict, dataset: data.Dataset) -> tuple[models.Autoregression, models.Conditional]:
+    """The network, and the distribution whose parameters it gives."""
     model, shape, dtype = config.model, dataset.train["x"].shape[1:], dtype_of(config)
-    num_tokens = text.NUM_TOKENS if kind_of(dataset.train["x"]) == "text" else 2 if model.output == "bernoulli" else 256
+    text = kind_of(dataset.train["x"]) == "text"
+    num_tokens = NUM_TOKENS if text else 2 if model.output == "bernoulli" else 256
     conditional = choose("model.output", model.output, {
         "bernoulli": models.bernoulli,
-        "categorical": lambda: models.tokens(num_tokens) if len(shape) == 1 else models.categorical(),
+        "categorical": lambda: models.tokens(num_tokens) if text else models.categorical(),
         "logistic_mixture": lambda: models.logistic_mixture(model.num_components),
     })()  # fmt: skip
     outputs, length = conditional.num_outputs, math.prod(shape)
@@ -43,17 +55,10 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
         )),
         "transformer": lambda: sequential(
             CausalTransformer(num_tokens, length, model.features, model.num_layers, model.num_heads, dtype, outputs),
-            num_levels=0 if len(shape) == 1 else num_tokens,
+            num_levels=0 if text else num_tokens,
         ),
     })()  # fmt: skip
-    return models.autoregressive(
-        network,
-        conditional,
-        make_optimizer(num_steps=config.num_steps, **config.optimizer),
-        num_classes=dataset.num_classes if model.conditional else 0,
-        temperature=model.temperature,
-        ema_decay=config.ema_decay,
-    )
+    return network, conditional
 
 
 def check_model(config: ml_collections.ConfigDict, dataset: data.Dataset) -> None:

@@ -1,7 +1,8 @@
 """Text that begins as you say: python -m experiments.prompt --workdir=RUN --prompt="The statement".
 
-RUN is the workdir of a finished run of a language model; of a population's member RUN/members/0. Prints --num texts of
---length characters, drawn at --temperature: 1 draws from the model, 0.01 writes what is likeliest.
+RUN is the workdir of a finished run of a language model; of a population's member RUN/members/0. Prints --num_texts
+texts of --num_characters, drawn at --temperature: 1 draws from the model, 0.01 writes what is likeliest. Another --draw
+gives others.
 """
 
 import jax
@@ -13,15 +14,16 @@ from experiments import autoregressive
 from experiments.launch import WORKDIR, launch_tool
 from experiments.members import with_fields
 from experiments.trained import Trained, open_run
+from genlab.algorithm import Key
 from genlab.data import text
 from genlab.errors import InputError
 from genlab.evaluation.kinds import kind_of
 
 PROMPT = flags.DEFINE_string("prompt", "", "How each text begins.")
-NUM = flags.DEFINE_integer("num", 3, "Texts.", lower_bound=1)
-LENGTH = flags.DEFINE_integer("length", 500, "Characters of each, the prompt's among them.", lower_bound=1)
+NUM = flags.DEFINE_integer("num_texts", 3, "Texts.", lower_bound=1)
+LENGTH = flags.DEFINE_integer("num_characters", 500, "Characters of each, the prompt's among them.", lower_bound=1)
 TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Of what is drawn.", lower_bound=0.01)
-SEED = flags.DEFINE_integer("seed", 0, "Of all draws.", lower_bound=0)
+DRAW = flags.DEFINE_integer("draw", 0, "Another number, other texts.", lower_bound=0)
 
 
 def main(arguments: list[str]) -> None:
@@ -29,19 +31,22 @@ def main(arguments: list[str]) -> None:
     if arguments or not WORKDIR.value:
         raise InputError("give the run as --workdir=RUN" + (f", not {arguments[0]!r}" if arguments else ""))
     run = open_run(WORKDIR.value)
-    for number, tokens in enumerate(continued(run, PROMPT.value, NUM.value, LENGTH.value, TEMPERATURE.value)):
+    key = jax.random.key(DRAW.value)
+    written = continued(run, PROMPT.value, NUM.value, LENGTH.value, TEMPERATURE.value, key)
+    for number, tokens in enumerate(written):
         print(f"--- {number}\n{text.decode(tokens)}")
 
 
-def continued(run: Trained, prompt: str, num: int, length: int, temperature: float) -> np.ndarray:
-    """i32[num, length], texts that begin with the prompt. What is longer than the model's window is written in turns,
-    each looking back at the last half window.
+def continued(run: Trained, prompt: str, num: int, length: int, temperature: float, key: Key) -> np.ndarray:
+    """Texts i32[num, length] that begin with the prompt.
+
+    What is longer than the model's window is written in turns, each of which looks back at the last half window.
     """
     if run.algorithm.complete is None or kind_of(run.dataset.test["x"]) != "text":
         raise InputError(f"{run.directory} holds no language model")
     config = with_fields(run.config, {"model.temperature": temperature})
     algorithm = autoregressive.build(config, run.dataset)
-    window, key = run.dataset.test["x"].shape[1], jax.random.key(SEED.value)
+    window = run.dataset.test["x"].shape[1]
 
     complete = algorithm.complete
     assert complete is not None
@@ -54,7 +59,7 @@ def continued(run: Trained, prompt: str, num: int, length: int, temperature: flo
         known[:, : back.shape[1]] = back
         new = np.asarray(write(run.state, jnp.asarray(known), jnp.int32(back.shape[1]), own))
         written = np.concatenate([written, new[:, back.shape[1] :]], axis=1)
-    return written[:, : max(length, 1)]
+    return written[:, :length]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from genlab.evaluation.held_out import mean_and_error
 
 Number = dict[str, Any]
 
-WORD = re.compile("[A-Za-z]+")
+WORD = re.compile("[A-Za-z]{2,}")
 COPIED = 50  # characters in a row
 
 
@@ -23,9 +23,9 @@ def words_block(samples: Sequence[str], train: str, held_out: Sequence[str]) -> 
         held_out: text that it was not, cut as the samples are.
 
     Returns:
-        Numbers, mean over samples: "known_words", the share of a sample's words, runs of letters, that occur in the
-        training text, and "copied", the share of its pieces of 50 characters that do; beside each what held-out text
-        has, as `test_text`. The first and last word of a sample, which may be cut, do not count.
+        Numbers, mean over samples: "known_words", the share of a sample's words, runs of two letters or more, that
+        occur in the training text, and "copied", the share of its pieces of 50 characters that do; beside each what
+        held-out text has, as `test_text`. The first and last word of a sample, which may be cut, do not count.
     """
     known = set(WORD.findall(train))
     pieces = {train[i : i + COPIED] for i in range(len(train) - COPIED + 1)}

@@ -8,7 +8,7 @@ TRAIN = "the cat sat on the mat, and the dog sat on the cat; nobody knew what th
 
 
 def test_words_that_occur_are_told_from_those_that_do_not():
-    block = words_block(["xx the cat zzz yy", "a Cat mat b"], TRAIN, ["on the dog that"])
+    block = words_block(["xx the cat zzz yy", "an Cat e mat be"], TRAIN, ["on the dog that"])
     assert block["known_words"]["value"] == pytest.approx((2 / 3 + 1 / 2) / 2)  # without the first and the last
     assert block["known_words"]["standard_error"] == pytest.approx(1 / 12)
     assert block["known_words"]["test_text"] == 1.0 and block["known_words"]["n"] == 2
