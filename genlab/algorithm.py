@@ -27,7 +27,8 @@ import optax
 Array = jax.Array
 Key = jax.Array  # a typed PRNG key, `jax.random.key(seed)`
 PyTree = Any
-# "x": images f32[B, H, W, C] in [0, 1], series f32[B, T, C] or points f32[B, D]; "label": i32[B] where there are labels
+# "x": images f32[B, H, W, C] in [0, 1], series f32[B, T, C], points f32[B, D] or text i32[B, T]; "label": i32[B] where
+# there are labels
 Batch = Mapping[str, Array]
 Metrics = dict[str, Array]  # name -> f32[]
 

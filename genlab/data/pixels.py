@@ -20,7 +20,7 @@ def prepare(batch: Batch, binarization: str = "none", key: Key | None = None) ->
     """A raw batch as the model sees it; runs inside the compiled step, so that pixels travel as bytes.
 
     Args:
-        batch: "x" is uint8[B, H, W, C], or float points or series, which pass through as other columns do.
+        batch: "x" is uint8[B, H, W, C], or points, series or text, which pass through as other columns do.
         binarization: "none" divides by 255, so that 255 becomes exactly 1. (mnist.pkl.gz holds k/256, which
             adds 1.3 nats of noise per binarized image.) "dynamic" draws every pixel from Bernoulli(x / 255)
             at every visit.
