@@ -14,7 +14,7 @@ from configs import vae as recipes
 from experiments import autoencoder, vae
 from experiments.assembly import Build
 from experiments.peers import keras_vae, torch_vae
-from experiments.timing import gan_rows
+from experiments.timing import density_rows, gan_rows
 from experiments.timing.flops import Layers
 from experiments.timing.programs import CALL, LOOP
 from experiments.timing.row import Row
@@ -142,5 +142,7 @@ ROWS = {
     "keras": keras,
     "autoencoders": autoencoders,
     "gans": gan_rows.gans,
+    "flows": density_rows.flows,
+    "autoregressive": density_rows.autoregressive,
 }
 BY_DEFAULT = ("dense", "conv", "dcgan", "gradient_penalty", "keras")

@@ -11,9 +11,11 @@ import pytest
 from jax.interpreters import partial_eval
 
 from configs import autoencoder as recipes
+from configs import autoregressive as autoregressive_recipes
+from configs import flow as flow_recipes
 from configs import gan as gan_recipes
 from experiments.peers.worker import Program
-from experiments.timing import growth, matrix_product, measure, memory, rows, table, turns
+from experiments.timing import density_rows, growth, matrix_product, measure, memory, rows, table, turns
 from experiments.timing.flops import flops_per_step
 from experiments.timing.programs import CALL, LOOP
 from experiments.timing.row import Row
@@ -62,10 +64,15 @@ def test_flops_are_those_of_the_compiled_products(dataset):
     assert cost and cost["flops"] == pytest.approx(flops_per_step(layers) - last, rel=0.01)
 
 
+def seen_as(column):
+    """The type of a batch: labels and text are whole numbers."""
+    return jnp.int32 if column.dtype == np.int32 else jnp.float32
+
+
 def kernels(algorithm, dataset=None):
     """Sizes of all matrices that multiply, which embeddings do not."""
-    shape = dataset.train["x"].shape[1:] if dataset else (28, 28, 1)
-    batch = {"x": jnp.zeros((10, *shape)), "label": jnp.zeros(10, jnp.int32)}
+    x = dataset.train["x"] if dataset else np.zeros((1, 28, 28, 1), np.uint8)
+    batch = {"x": jnp.zeros((10, *x.shape[1:]), seen_as(x)), "label": jnp.zeros(10, jnp.int32)}
     state = jax.eval_shape(algorithm.init, jax.random.key(0), batch)
     params = jax.tree.leaves_with_path([player.params for player in state.players.values()])
     return sorted(leaf.size for path, leaf in params if leaf.ndim > 1 and "embedding" not in jax.tree_util.keystr(path))
@@ -110,7 +117,7 @@ def multiplications(jaxpr):
 def test_every_autoencoder_but_principal_components_has_a_row_with_its_products(dataset):
     """Where networks are dense or recurrent, those of the step as it is traced; of convolutions, by their kernels."""
     found = {row.title: row for row in rows.ROWS["autoencoders"](dataset, "float32")}
-    assert set(rows.ROWS) == {*rows.BY_DEFAULT, "autoencoders", "gans"}
+    assert set(rows.ROWS) == {*rows.BY_DEFAULT, "autoencoders", "gans", "flows", "autoregressive"}
     others = {"pca", "waves"}  # fitted at once, and not on images
     assert set(found) == {f"autoencoder, {variant}, batch 128" for variant in recipes.VARIANTS if variant not in others}
     batch, key = {"x": jnp.zeros((128, 28, 28, 1))}, jax.random.key(0)
@@ -126,7 +133,7 @@ def test_every_autoencoder_but_principal_components_has_a_row_with_its_products(
 
 def traced_flops(row, dataset):
     """Of the products of a step whose results are used."""
-    batch = {name: jnp.zeros((row.batch_size, *column.shape[1:]), jnp.int32 if name == "label" else jnp.float32)
+    batch = {name: jnp.zeros((row.batch_size, *column.shape[1:]), seen_as(column))
              for name, column in (row.dataset or dataset).train.items()}  # fmt: skip
     key = jax.random.key(0)
     state = jax.eval_shape(row.algorithm.init, key, batch)
@@ -172,9 +179,76 @@ def test_every_gan_has_a_row_with_its_products(dataset, monkeypatch):
 
 def loaded(name, dataset):
     """Examples of the shape of a set's."""
-    shapes = {"ring": (2,), "gaussian": (1,), "stacked_mnist_5k": (28, 28, 3)}
-    split = {"x": np.zeros((600, *shapes[name]), np.float32)}
+    shapes = {"ring": (2,), "gaussian": (1,), "stacked_mnist_5k": (28, 28, 3), "mnist_5k": (14, 14, 1),
+              "python_topics": (256,)}  # fmt: skip
+    split = {"x": np.zeros((600, *shapes[name]), np.int32 if name == "python_topics" else np.float32)}
     return dataset._replace(name=name, train=split, num_classes=0)
+
+
+@pytest.mark.parametrize(("name", "variants"), [("flows", flow_recipes), ("autoregressive", autoregressive_recipes)])
+def test_every_exact_density_has_a_row_whose_layers_are_those_of_its_parameters(dataset, monkeypatch, name, variants):
+    monkeypatch.setattr(data, "load", lambda name, num_validation, image_size=0: loaded(name, dataset))
+    found = {row.title.split(", ")[1]: row for row in rows.ROWS[name](dataset, "float32")}
+    assert set(found) == set(variants.VARIANTS) - {"classifier", "novelty"}
+    for variant, row in found.items():
+        # of a PixelCNN, that of the labels which nobody looks at
+        unused = [10 * 2 * 16] if (name, variant) == ("autoregressive", "conditional") else []
+        assert kernels(row.algorithm, row.dataset) == sorted(from_layers(row) + unused), variant
+
+
+SMALLER = {"num_layers": 2, "channels": 8, "hidden": (16, 8), "features": 8, "head": 8}
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "change"),
+    [
+        ("flow", "small", {"num_layers": 1}),
+        ("flow", "conditional", {"num_layers": 1, "levels": 1, "num_blocks": 0}),
+        ("flow", "maf", {}),
+        ("flow", "spline", {}),
+        ("autoregressive", "made", {}),
+        ("autoregressive", "fvsbn", {"hidden": ()}),
+        ("autoregressive", "conditional", {"num_layers": 1}),
+        ("autoregressive", "attention", {"reach": 2, "attention_every": 2}),
+        ("autoregressive", "transformer", {}),
+        ("autoregressive", "language", {"num_layers": 1}),
+    ],
+)
+def test_a_density_has_the_products_that_its_step_traces(dataset, name, variant, change):
+    """All of them, but for two things that are computed and not counted."""
+    build, variants = {
+        "flow": (density_rows.flow_row, flow_recipes),
+        "autoregressive": (density_rows.autoregressive_row, autoregressive_recipes),
+    }[name]
+    config = variants.get_config(variant)
+    config.batch_size = b = 4
+    config.model.update({field: value for field, value in (SMALLER | change).items() if field in config.model})
+    if config.data.name not in ("mnist", "mnist_5k"):
+        dataset = loaded(config.data.name, dataset)
+    row, model = build(variant, config, dataset), config.model
+    not_counted = 0
+    if model.network == "pixelcnn":
+        # the gradient of a convolution's input is also that of the zeros that pad it
+        r, f, layers, places = model.reach, model.features, model.num_layers, 28 * 28
+        down, across = (28 + r) * (28 + 2 * r) - places, 28 * (28 + r) - places
+        not_counted += 2 * b * layers * (down * (r + 1) * (2 * r + 1) + across * (r + 1)) * f * 2 * f
+    if variant == "attention":
+        # its scores are computed again for the gradient, after the second layer: b heads x T x T of F / heads products
+        not_counted += 2 * b * places * places * f
+    assert traced_flops(row, dataset) == row.flops_per_step + not_counted
+
+
+def test_densities_have_as_many_products_as_by_hand(dataset):
+    """Of 784-500-784 and of a PixelCNN's attention, once over 784 places of 16 features in a batch of 64."""
+    found = {}
+    for variant in ("small", "made", "attention"):
+        config = autoregressive_recipes.get_config(variant)
+        config.model.attention_every = 5 if variant == "attention" else 0  # of five layers, after the last
+        found[variant] = density_rows.autoregressive_row(variant, config, dataset)
+    assert found["made"].flops_per_step == 2 * 100 * (2 + 3) * 784 * 500
+    mixed = 18 * 48 + 2 * 16 * 32 + 16 * 16  # queries, keys and values; two halves of a gate; what it lets through
+    attended = found["attention"].flops_per_step - found["small"].flops_per_step
+    assert attended == 2 * 3 * 64 * 784 * (2 * 784 * 16 + mixed)
 
 
 @pytest.mark.parametrize("network", list(growth.NETWORKS))
