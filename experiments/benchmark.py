@@ -27,8 +27,8 @@ from genlab.errors import InputError
 WHAT = flags.DEFINE_list(
     "rows",
     list(BY_DEFAULT),
-    "What is measured, beside others where it has peers; autoencoders and gans, every variant of them, are asked "
-    "for by name. May be empty where a sweep is asked for.",
+    "What is measured, beside others where it has peers; autoencoders, gans, flows and autoregressive, every variant "
+    "of them, are asked for by name. May be empty where a sweep is asked for.",
 )
 ROUNDS = flags.DEFINE_integer("rounds", 5, "How often each program has its turn.", lower_bound=1)
 SECONDS = flags.DEFINE_float("seconds", 0.5, "Length of a turn.", lower_bound=0.001)
