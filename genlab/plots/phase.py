@@ -115,7 +115,7 @@ def mode_collapse(samples: Mapping[str, np.ndarray], means: np.ndarray, sigma: f
             ),
             autolim=False,
         )  # fmt: skip
-        axes.set_title(f"{name}: {reached.sum()} of {len(means)}")
+        axes.set_title(f"{name}\n{reached.sum()} of {len(means)}")
     figure.supxlabel(f"circles: {DEVIATIONS:g} sigma around a mode, red where no sample lies within", fontsize="small")
     return figure
 

@@ -89,7 +89,7 @@ def test_modes_without_samples_are_red():
     means = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
     samples = {"all": means, "one": np.array([[2.0, 0.29], [0.0, 0.31], [-0.31, 2.0]])}
     figure = phase.mode_collapse(samples, means, 0.1, (-1.0, 3.0, -1.0, 3.0))
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["all: 3 of 3", "one: 1 of 3"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["all\n3 of 3", "one\n1 of 3"]
     for axes, red in zip(figure.axes, ([], [0, 2]), strict=True):
         circles: Any = next(one for one in axes.collections if isinstance(one, EllipseCollection))
         np.testing.assert_array_equal(circles.get_offsets(), means)
