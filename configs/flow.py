@@ -31,7 +31,7 @@ def get_config(variant: str = "small") -> ml_collections.ConfigDict:
     config.model.num_blocks = 1  # residual blocks of each
     config.model.priors = True  # the half that a level is done with is normalised by the other half
     config.model.mixing = "reverse"  # of the numbers, or channels, between layers: | "random" | "linear" | "none"
-    config.model.actnorm = True  # before every layer; a last one scales what comes out
+    config.model.actnorm = "every"  # before every layer, and once more at the end | "last", there alone | "none"
     config.model.log_scale_bound = 2.0  # within which affine log-scales are held; 0: they are free
     config.model.num_bins = 8  # of splines
     config.model.spline_bound = 3.0
@@ -98,6 +98,7 @@ def nice(config: ml_collections.ConfigDict) -> None:
     config.model.num_layers = 4
     config.model.hidden = (1000,) * 5
     config.model.mixing = "none"
+    config.model.actnorm = "last"
     config.model.base = "logistic"
 
 
@@ -105,6 +106,7 @@ def realnvp(config: ml_collections.ConfigDict) -> None:
     """Papamakarios et al. 2017: five pairs of affine couplings, in logit space with alpha = 1e-6."""
     full(config)
     config.model.num_layers = 10
+    config.model.mixing = "none"
     config.model.alpha = 1e-6
 
 

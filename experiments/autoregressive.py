@@ -85,7 +85,11 @@ def check_model(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Non
         raise InputError(f"{dataset.name} has no labels for model.conditional")
     if model.network != "made" and model.num_orders > 1:
         raise InputError(f"model.num_orders is {model.num_orders}; of several orders there is a made only")
-    if model.network != "made" and model.features % model.num_heads:
+    if model.network != "made" and model.order != "natural":
+        raise InputError(f"model.order is {model.order!r}; a {model.network} takes pixels as they stand, natural")
+    if model.attention_every > model.num_layers:
+        raise InputError(f"model.attention_every is {model.attention_every}; there are {model.num_layers} layers")
+    if (model.network == "transformer" or model.attention_every) and model.features % model.num_heads:
         raise InputError(f"model.features is {model.features}; model.num_heads, {model.num_heads}, must divide it")
 
 

@@ -11,6 +11,7 @@ from genlab.errors import InputError
 from genlab.evaluation.comparison import over_seeds, paired_difference
 from genlab.evaluation.held_out import mean_and_error
 
+LIKELIHOOD = "negative_log_likelihood"
 SAME = ("dataset", "split", "n", "dimensions", "given", "unit", "x")  # of two densities that can be compared
 
 
@@ -79,7 +80,12 @@ def density(directory: pathlib.Path) -> tuple[dict[str, Any], np.ndarray]:
     if not path.exists():
         raise InputError(f"{directory} has no {DENSITY_FILE}; give its command again, which evaluates it")
     with np.load(path) as arrays:
-        return {"dataset": card["dataset"], **card["density"]["negative_log_likelihood"]}, arrays["log_prob"]
+        return {"dataset": card["dataset"], **likelihood_of(card)}, arrays["log_prob"]
+
+
+def likelihood_of(card: dict[str, Any]) -> dict[str, Any]:
+    """Of levels, or of dequantised images; `x` of the protocol says which."""
+    return next(number for name, number in card["density"].items() if name.endswith(LIKELIHOOD) and "logit" not in name)
 
 
 def sign(protocol: dict[str, Any]) -> str:

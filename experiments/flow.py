@@ -3,19 +3,23 @@
 import ml_collections
 from flax import linen as nn
 
-from experiments.checks import at_least, choose, field
+from experiments.checks import at_least, choose, field, positive
 from experiments.launch import Launch, launch
 from experiments.observation import ACTIVATIONS, dtype_of
 from experiments.run import run
 from genlab import data
 from genlab.algorithm import Algorithm
+from genlab.bijections.spline import MIN_BIN
 from genlab.errors import InputError
+from genlab.evaluation.kinds import kind_of
 from genlab.models.flow import LOGISTIC, NORMAL, flow
 from genlab.networks.autoregressive_flow import MaskedAutoregressive
 from genlab.networks.coupling import TRANSFORMS, ConvConditioner, Coupling, DenseConditioner, num_parameters
 from genlab.networks.flow import ActNorm, Chain, InvertibleLinear, MultiScale, Permutation
 from genlab.networks.masked import MADE
 from genlab.training.optimizer import make_optimizer
+
+ACTNORMS = ("every", "last", "none")
 
 
 def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm:
@@ -43,8 +47,16 @@ def check_model(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Non
     at_least(config, dict.fromkeys(("model.num_layers", "model.levels", "model.channels", "model.hidden"), 1))
     at_least(config, dict.fromkeys(("model.num_blocks", "model.alpha", "model.log_scale_bound"), 0))
     at_least(config, {"model.num_bins": 2, "model.temperature": 0})
+    positive(config, "model.spline_bound")
+    choose("model.actnorm", config.model.actnorm, dict.fromkeys(ACTNORMS))
     choose("model.transform", config.model.transform, dict.fromkeys(TRANSFORMS))
     model, shape = config.model, dataset.train["x"].shape[1:]
+    if kind_of(dataset.train["x"]) not in ("images", "points"):
+        raise InputError(f"a flow is a density of images or points; {dataset.name} holds neither")
+    if model.num_bins * MIN_BIN >= 1.0:
+        raise InputError(f"model.num_bins is {model.num_bins}; it must be less than {1 / MIN_BIN:g}")
+    if model.actnorm != "none" and config.batch_size < 2:
+        raise InputError("model.actnorm takes a variance over the first batch: batch_size must be at least 2")
     if not model.alpha < 0.5:
         raise InputError(f"model.alpha is {model.alpha}; it must be less than 0.5")
     if model.alpha and len(shape) != 3:
@@ -73,6 +85,11 @@ def mixing(config: ml_collections.ConfigDict, number: int) -> list[nn.Module]:
     return choose("model.mixing", config.model.mixing, known)()
 
 
+def parity(config: ml_collections.ConfigDict, number: int, size: int) -> int:
+    """Which half a coupling keeps, in turns; where a reversal of an even number has swapped the halves, the same."""
+    return 0 if config.model.mixing == "reverse" and size % 2 == 0 else number % 2
+
+
 def vectors(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Chain:
     """Coupling or autoregressive layers of [B, D]."""
     model, dtype = config.model, dtype_of(config)
@@ -82,7 +99,7 @@ def vectors(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Chain:
     bound = model.log_scale_bound if model.transform == "affine" else 0.0
     layers: list[nn.Module] = []
     for number in range(model.num_layers):
-        layers += [ActNorm()] if model.actnorm else []
+        layers += [ActNorm()] if model.actnorm == "every" else []
         layers += mixing(config, number) if number else []
         if model.network == "autoregressive":
             made = MADE(dim, outputs, hidden, seed=number, activation=activation,
@@ -91,9 +108,10 @@ def vectors(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Chain:
         else:
             conditioner = DenseConditioner(hidden, outputs, bound, activation, dtype)
             layers.append(
-                Coupling(conditioner, "alternating", number % 2, model.transform, model.num_bins, model.spline_bound)
-            )
-    return Chain([*layers, *([ActNorm()] if model.actnorm else [])])
+                Coupling(conditioner, "alternating", parity(config, number, dim), model.transform, model.num_bins,
+                         model.spline_bound)
+            )  # fmt: skip
+    return Chain([*layers, *([ActNorm()] if model.actnorm != "none" else [])])
 
 
 def multi_scale(config: ml_collections.ConfigDict, dataset: data.Dataset) -> MultiScale:
@@ -109,13 +127,12 @@ def multi_scale(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Mul
     def level(first: int) -> Chain:
         layers: list[nn.Module] = []
         for number in range(first, first + model.num_layers):
-            layers += [ActNorm()] if model.actnorm else []
+            layers += [ActNorm()] if model.actnorm == "every" else []
             layers += mixing(config, number)
             layers.append(
-                Coupling(
-                    network(outputs, bound), "channels", number % 2, model.transform, model.num_bins, model.spline_bound
-                )
-            )
+                Coupling(network(outputs, bound), "channels", parity(config, number, 4), model.transform,
+                         model.num_bins, model.spline_bound)
+            )  # fmt: skip
         return Chain(layers)
 
     levels = [level(model.num_layers * number) for number in range(model.levels)]

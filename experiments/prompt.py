@@ -51,10 +51,12 @@ def continued(run: Trained, prompt: str, num: int, length: int, temperature: flo
     complete = algorithm.complete
     assert complete is not None
     write = jax.jit(lambda state, known, num_known, key: complete(state, {"x": known}, num_known, key))
+    if "?" in text.decode(text.encode(prompt.replace("?", ""))):
+        raise InputError(f"the model knows ASCII characters only; the prompt is {prompt!r}")
     written = np.tile(text.encode(prompt), (num, 1))
     while written.shape[1] < length:
         key, own = jax.random.split(key)
-        back = written[:, -(window // 2) :] if written.shape[1] else written
+        back = written if written.shape[1] < window else written[:, -(window // 2) :]
         known = np.zeros((num, window), np.int32)
         known[:, : back.shape[1]] = back
         new = np.asarray(write(run.state, jnp.asarray(known), jnp.int32(back.shape[1]), own))

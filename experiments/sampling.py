@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments.autoregressive import build, parts
+from experiments.autoregressive import parts
 from experiments.launch import WORKDIR, launch_tool
 from experiments.results import write_json
 from experiments.trained import Trained, open_run
@@ -58,15 +58,17 @@ def main(arguments: list[str]) -> None:
 def like(run: Trained, num: int) -> dict[str, Array]:
     """What a sample is made like: blank, of the classes of the test examples in turn."""
     shape = run.dataset.test["x"].shape[1:]
-    labels = np.asarray(run.dataset.test["label"])[np.arange(num) % len(run.dataset.test["label"])]
-    return {"x": jnp.zeros((num, *shape)), "label": jnp.asarray(labels)}
+    if not run.config.model.conditional:
+        return {"x": jnp.zeros((num, *shape))}
+    labels = np.asarray(run.dataset.test["label"])
+    return {"x": jnp.zeros((num, *shape)), "label": jnp.asarray(labels[np.arange(num) % len(labels)])}
 
 
 def one_call(run: Trained, num: int) -> Callable[[Key], np.ndarray]:
     """As the model draws."""
-    complete = build(run.config, run.dataset).complete
-    assert complete is not None
-    draw = jax.jit(lambda state, batch, key: complete(state, batch, jnp.int32(0), key))
+    generate = run.algorithm.generate
+    assert generate is not None
+    draw = jax.jit(generate)
     return lambda key: np.asarray(draw(run.state, like(run, num), key))
 
 
@@ -85,7 +87,6 @@ def pass_a_pixel(run: Trained, num: int) -> Callable[[Key], np.ndarray]:
         return flat.at[:, place].set(drawn)
 
     def draw(key: Key) -> np.ndarray:
-        _, key = jax.random.split(key)  # as the algorithm splits it
         flat = jnp.zeros((num, size))
         for place in range(size):
             flat = one(params, flat, jnp.int32(place), key)

@@ -42,7 +42,7 @@ def decompose(matrix: np.ndarray) -> LU:
 def matrix_of(factors: LU) -> Array:
     """W f[C, C]."""
     lower, upper = _triangles(factors)
-    return (lower @ upper)[factors.permutation]
+    return jnp.matmul(lower, upper, precision=jax.lax.Precision.HIGHEST)[factors.permutation]
 
 
 def linear(x: Array, factors: LU) -> tuple[Array, Array]:

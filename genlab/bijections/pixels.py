@@ -28,8 +28,8 @@ def dequantize(key: Key, x: Array, num_levels: int = 256) -> Array:
     """
     levels = jnp.round(x * (num_levels - 1))
     noise = jax.random.uniform(key, x.shape, x.dtype)
-    # a sum just below num_levels could round up to it
-    return jnp.minimum((levels + noise) / num_levels, 1.0 - jnp.finfo(x.dtype).epsneg)
+    # the sum could round up to the level above
+    return jnp.minimum(levels + noise, jnp.nextafter(levels + 1.0, levels)) / num_levels
 
 
 def quantize(u: Array, num_levels: int = 256) -> Array:
@@ -48,7 +48,7 @@ def logit(x: Array, alpha: float) -> tuple[Array, Array]:
     Returns:
         y f[B, ...] and log |det dy / dx| f[B] = sum log(1 - 2 alpha) - log p - log(1 - p), p = alpha + (1 - 2 alpha) x.
 
-    Reference: Dinh et al. 2017, section 4.1; Papamakarios et al. 2017, appendix D.
+    Reference: Papamakarios et al. 2017, appendix D; Dinh et al. 2017, section 4.1, print alpha + (1 - alpha) x.
     """
     p = alpha + (1.0 - 2.0 * alpha) * x
     log_p, log_not_p = jnp.log(p), jnp.log1p(-p)

@@ -59,6 +59,8 @@ def density_block(
         protocol["given"] = "the label"
     if binarization != "none":
         protocol["x"] = f"binary: {binarization} draws in training, one fixed draw of the test set"
+    elif kind == "text":
+        protocol["x"] = "characters; each window begins without what came before it"
     elif kind == "images":
         protocol["x"] = {
             "continuous": "intensities i / 255 as stored, not dequantized",
@@ -72,10 +74,11 @@ def density_block(
     if algorithm.density == "bound":
         sampled = {"estimator": "importance sampling", "k": num_importance_samples}
         likelihood |= {"bound": "upper", **(sampled if num_importance_samples else {"estimator": "one code"})}
-    block = {"negative_log_likelihood": likelihood}
-    if kind == "text" or binarization != "none" or (kind == "images" and algorithm.space != "continuous"):
-        # a density of u has 8 bits more than a probability of levels; the two never share a name
-        name, more = ("bits_per_dim", 0.0) if algorithm.space != "dequantized" else ("dequantized_bits_per_dim", 8.0)
+    dequantized = kind == "images" and algorithm.space == "dequantized"
+    of_u = "dequantized_" if dequantized else ""  # a density of u and a probability of levels never share a name
+    block = {f"{of_u}negative_log_likelihood": likelihood}
+    if binarization != "none" or (kind in ("images", "text") and algorithm.space != "continuous"):
+        name, more = f"{of_u}bits_per_dim", 8.0 if dequantized else 0.0  # of 256 levels
         to_bits = 1.0 / (num_dims * math.log(2))
         unit = f"bits per dimension, {num_dims} dimensions"
         if kind == "text":
@@ -83,7 +86,7 @@ def density_block(
         block[name] = {
             **likelihood, "value": value * to_bits + more, "standard_error": error * to_bits, "unit": unit
         }  # fmt: skip
-    if log_density is not None:
+    if log_density is not None and not algorithm.conditional:  # p(x | y) is not to be compared with p(x)
         value, error = mean_and_error(np.asarray(log_density(test["x"])) - log_prob)
         excess = "E [log p(x) - log q(x)] over test examples of the known p"
         above = {"bound": "upper"} if algorithm.density == "bound" else {}
@@ -126,7 +129,8 @@ def representation_block(
     encode = over_split(algorithm.encode, prepare, batch_size)
     codes = encode(state, train := first(train, MAX_PROBE_EXAMPLES), key)
     block = representation.probe(codes, train["label"], encode(state, test, key), test["label"])
-    return {name: {**number, "code_size": codes.shape[1]} for name, number in block.items()}
+    more = {"code_size": codes.shape[1]} | ({"given": "the label"} if algorithm.conditional else {})
+    return {name: {**number, **more} for name, number in block.items()}
 
 
 def generate_samples(

@@ -71,9 +71,14 @@ def compress(
         The block has `reconstruction_mse` and `pca_mse`, averaged over the numbers of an example, and
         `compression_ratio`, how many numbers of an example there are for one of its code, whatever that is made of:
         indices and bits count like any other. Of activations also `active_units`, `mean_activation` and
-        `pca_mse_active_units`. None without encode and decode.
+        `pca_mse_active_units`. None without encode and decode, and for a flow, whose codes are its examples.
     """
-    if algorithm.encode is None or algorithm.decode is None:
+    encode = algorithm.encode
+    if encode is None or algorithm.decode is None:
+        return None
+    raw = {name: np.asarray(values[:1]) for name, values in test.items()}
+    code = jax.eval_shape(lambda state, raw: encode(state, prepare(raw), key), state, raw)
+    if algorithm.density == "exact" and code.shape[1] == math.prod(np.shape(test["x"])[1:]):
         return None
     squared, codes = over_split(reconstruct(algorithm), prepare, batch_size)(state, test, key)
     code_size, num_dims = codes.shape[1], math.prod(np.shape(test["x"])[1:])

@@ -77,12 +77,12 @@ def logistic_mixture(num_components: int = 10, num_levels: int = 256, min_log_sc
         return discretized_logistic_mixture_log_prob(x, *parts(outputs), num_levels=num_levels)
 
     def sample(key: Key, outputs: Array, temperature: float) -> Array:
-        log_weights, means, log_scales = parts(outputs)
-        key_component, key_value = jax.random.split(key)
-        chosen = jax.random.categorical(key_component, log_weights / temperature)[..., None]
-        mean, log_scale = (jnp.take_along_axis(each, chosen, axis=-1)[..., 0] for each in (means, log_scales))
-        value = mean + temperature * jnp.exp(log_scale) * jax.random.logistic(key_value, mean.shape)
-        return jnp.clip(jnp.round(value * (num_levels - 1)) / (num_levels - 1), 0.0, 1.0)
+        levels = jnp.arange(num_levels) / (num_levels - 1)
+        one = lambda level: log_prob(
+            outputs.reshape(-1, 1, outputs.shape[-1]), jnp.full((outputs[..., 0].size, 1), level)
+        )
+        mass = jnp.moveaxis(jax.vmap(one)(levels), 0, -1).reshape(*outputs.shape[:-1], num_levels)
+        return levels[jax.random.categorical(key, mass / temperature)]
 
     return Conditional(3 * num_components, log_prob, sample)
 
@@ -127,8 +127,8 @@ def autoregressive(
         ema_decay: of the moving average of parameters that everything but `step` uses; 0 for none.
 
     Returns:
-        Algorithm. A step draws one of the network's orders, and so does a call of `generate`, for all its samples;
-        `log_prob` is of the mixture of all. It has `complete` where the order is the natural one.
+        Algorithm. A step draws one of the network's orders, `generate` makes as many examples by each, and `log_prob`
+        is of the mixture of all. It has `complete` where there is one order, the natural one.
     """
 
     def context_of(batch: Batch) -> Array | None:
@@ -171,11 +171,26 @@ def autoregressive(
 
     def complete(state: State, batch: Batch, num_known: Array, key: Key) -> Array:
         draw = lambda key, outputs: conditional.sample(key, outputs, temperature)
-        key_order, key_sample = jax.random.split(key)
-        which = jax.random.randint(key_order, (), 0, network.num_orders)
-        return network.sample(weights(state), draw, key_sample, batch["x"], num_known, context_of(batch), which)
+        return network.sample(weights(state), draw, key, batch["x"], num_known, context_of(batch), 0)
 
-    generate = lambda state, batch, key: complete(state, batch, jnp.int32(0), key)
+    def generate(state: State, batch: Batch, key: Key) -> Array:
+        draw = lambda key, outputs: conditional.sample(key, outputs, temperature)
+        sample = lambda batch, key, which: network.sample(
+            weights(state), draw, key, batch["x"], jnp.int32(0), context_of(batch), which
+        )
+        num, num_orders = batch["x"].shape[0], network.num_orders
+        if num_orders == 1:
+            return sample(batch, key, 0)
+        # as many examples by each order, dealt out at random
+        size = -(-num // num_orders)
+        key_deal, key_sample = jax.random.split(key)
+        dealt = jax.random.permutation(key_deal, num_orders * size)
+        groups = jax.tree.map(lambda column: column[dealt % num].reshape(num_orders, size, *column.shape[1:]), batch)
+        each = jax.lax.map(
+            lambda of: sample(*of), (groups, jax.random.split(key_sample, num_orders), jnp.arange(num_orders))
+        )
+        return jnp.zeros_like(each).reshape(-1, *each.shape[2:]).at[dealt].set(each.reshape(-1, *each.shape[2:]))[:num]
+
     return Algorithm(
         init_state, step, evaluate, generate, None, None, log_prob, "exact",
         space="discrete", conditional=num_classes > 0, complete=complete if network.natural else None,

@@ -77,8 +77,8 @@ def flow(
 
     Returns:
         Algorithm, whose `log_prob` is that of x, or of images of u under one draw of the noise. `evaluate` gives it
-        as `log_prob`, of images also `bits_per_dim` = -log2 p(u) / D + 8, and with a logit `logit_log_prob`, that of y;
-        `encode` gives z. Images that are generated are levels again.
+        as `log_prob`, of images also `dequantized_bits_per_dim` = -log2 p(u) / D + 8, and with a logit
+        `logit_log_prob`, that of y; `encode` gives z. Images that are generated are levels again.
     """
     dims = math.prod(shape)
 
@@ -100,7 +100,7 @@ def flow(
         log_prob = base.log_prob(z) + volume
         terms = {"log_prob": log_prob + log_det}
         if images:
-            terms["bits_per_dim"] = -terms["log_prob"] / (dims * math.log(2)) + math.log2(LEVELS)
+            terms["dequantized_bits_per_dim"] = -terms["log_prob"] / (dims * math.log(2)) + math.log2(LEVELS)
         return terms | ({"logit_log_prob": log_prob} if images and alpha else {})
 
     def init_state(key: Key, batch: Batch) -> State:

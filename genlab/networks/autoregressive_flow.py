@@ -36,14 +36,19 @@ class MaskedAutoregressive(nn.Module):
         return transformed(x, parameters, self.transform, self.bound, affine, rational_quadratic)
 
     def inverse(self, z: Array, context: Array | None = None) -> tuple[Array, Array]:
-        """Back, in D passes: after the n-th the first n numbers of the order are what they will be."""
+        """Back, in D passes, the n-th of which finds number n of the order."""
         made, variables = self.made.unbind()
+        degrees = jnp.asarray(made.degrees()[0][0])  # i32[D], from 1
 
-        def back(x: Array) -> tuple[Array, Array]:
-            parameters = self._held(jnp.asarray(made.apply(variables, x, context)))
-            return transformed(z, parameters, self.transform, self.bound, affine_inverse, rational_quadratic_inverse)
+        def find(number: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
+            parameters = self._held(jnp.asarray(made.apply(variables, found[0], context)))
+            x, log_det = transformed(
+                z, parameters, self.transform, self.bound, affine_inverse, rational_quadratic_inverse
+            )
+            # what is not found yet may overflow, and infinity times a masked weight is no zero
+            return jnp.where(degrees <= number + 1, x, 0), log_det
 
-        return jax.lax.fori_loop(0, z.shape[1], lambda _, both: back(both[0]), back(jnp.zeros_like(z)))
+        return jax.lax.fori_loop(0, z.shape[1], find, (jnp.zeros_like(z), jnp.zeros(z.shape[0], z.dtype)))
 
     def _held(self, parameters: Array) -> Array:
         return bounded(parameters, self.log_scale_bound if self.transform == "affine" else 0.0)

@@ -35,7 +35,8 @@ def configured(variant, **changes):
     config = recipes.get_config(variant)
     hidden = () if variant == "fvsbn" else (3,)
     changes = {name.replace("__", "."): value for name, value in changes.items()}
-    config.update_from_flattened_dict(TINY | {"model.hidden": hidden} | changes)
+    every = {"model.attention_every": 2} if variant == "attention" else {}
+    config.update_from_flattened_dict(TINY | {"model.hidden": hidden} | every | changes)
     return config
 
 
@@ -116,7 +117,9 @@ def test_numbers_of_parameters_by_hand():
         ("grey", {"model__output": "bernoulli"}, "bernoulli is for binary pixels"),
         ("made", {"model__order": "spiral"}, "model.order is 'spiral'; known: natural, reversed, random"),
         ("small", {"model__num_orders": 2}, "model.num_orders is 2; of several orders there is a made only"),
-        ("attention", {"model__features": 6}, "model.features is 6; model.num_heads, 4, must divide it"),
+        ("small", {"model__order": "reversed"}, "model.order is 'reversed'; a pixelcnn takes pixels as they stand"),
+        ("attention", {"model__features": 5}, "model.features is 5; model.num_heads, 2, must divide it"),
+        ("attention", {"model__attention_every": 3}, "model.attention_every is 3; there are 2 layers"),
         ("small", {"model__temperature": 0.0}, "model.temperature is 0"),
         ("language", {"model__network": "pixelcnn"}, "fake holds text, for which model.network must be transformer"),
         ("language", {"model__output": "logistic_mixture"}, "and model.output categorical; got 'transformer' and"),

@@ -1,5 +1,6 @@
 """Recipes of flows: each makes a flow of its data, and what cannot be is refused in one line."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -54,7 +55,7 @@ def test_a_recipe_makes_a_flow_whose_samples_are_like_its_data(variant):
     after, metrics = jax.eval_shape(algorithm.step, state, batch, KEY)
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
     images = batch["x"].ndim == 4
-    assert set(metrics) == {"loss", "log_prob"} | ({"bits_per_dim"} if images else set()) | (
+    assert set(metrics) == {"loss", "log_prob"} | ({"dequantized_bits_per_dim"} if images else set()) | (
         {"logit_log_prob"} if config.model.alpha else set()
     )
     assert algorithm.space == ("dequantized" if images else "continuous") and algorithm.density == "exact"
@@ -64,6 +65,28 @@ def test_a_recipe_makes_a_flow_whose_samples_are_like_its_data(variant):
     if algorithm.decode is not None:  # a pixel at the end of its bin may fall into the next
         back = jax.jit(algorithm.decode)(state, codes, KEY)
         np.testing.assert_allclose(back, batch["x"], atol=1.01 / 255 if images else 1e-4)
+
+
+MIXED = [("realnvp", "none"), ("realnvp", "reverse"), ("nice", "none"), ("maf", "reverse"), ("small", "reverse"),
+         ("spline", "linear")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("variant", "mixing"), MIXED)
+def test_every_number_is_coupled_with_others(variant, mixing):
+    """One that no layer changes by the others would be modelled as if it were alone."""
+    config, given = configured(variant, model__mixing=mixing), dataset(shape_of(variant))
+    config.model.num_layers, config.model.log_scale_bound = 4, 0.5
+    algorithm, batch = build(config, given), batch_of(given)
+    state = jax.jit(algorithm.init)(KEY, batch)
+    draw = lambda leaf: jnp.asarray(0.5 * RNG.normal(size=leaf.shape), leaf.dtype)
+    player = dataclasses.replace(state.players["flow"], params=jax.tree.map(draw, state.players["flow"].params))
+    state = dataclasses.replace(state, players={"flow": player})
+    x = batch["x"][0].ravel()
+    each = jnp.concatenate([x[None], jnp.where(jnp.eye(x.size, dtype=bool), 1.0 - x, x)])  # one number is another
+    encode = lambda x: algorithm.encode(state, {"x": x.reshape(batch["x"][:1].shape)}, KEY)[0]
+    codes = np.asarray(jax.jit(jax.vmap(encode))(each))  # under the same noise
+    moves = np.abs(codes[1:] - codes[0]) > 1e-6  # [number, code]
+    assert (moves.sum(axis=0) > 1).all() and moves.any(axis=1).all()
 
 
 @pytest.mark.parametrize("variant", recipes.VARIANTS)
@@ -92,7 +115,7 @@ def test_numbers_of_parameters_by_hand():
         for variant in ("nice", "realnvp", "maf")
     }
     actnorm = 2 * 784
-    assert found["nice"] == 4 * dense(784, *(1000,) * 5, 784) + 5 * actnorm
+    assert found["nice"] == 4 * dense(784, *(1000,) * 5, 784) + actnorm
     assert found["realnvp"] == 10 * dense(784, 1024, 2 * 784) + 11 * actnorm
     assert found["maf"] == 5 * dense(784, 1024, 2 * 784) + 6 * actnorm
 
@@ -108,6 +131,10 @@ def test_numbers_of_parameters_by_hand():
         ("small", {"model__alpha": 0.5}, "model.alpha is 0.5; it must be less than 0.5"),
         ("small", {"model__levels": 3},
          r"model.levels is 3: height and width are halved as often, and \(4, 4\) cannot be"),
+        ("small", {"model__actnorm": "first"}, "model.actnorm is 'first'; known: every, last, none"),
+        ("spline", {"model__spline_bound": 0.0}, "model.spline_bound is 0.0; it must be positive"),
+        ("spline", {"model__num_bins": 1000}, "model.num_bins is 1000; it must be less than 1000"),
+        ("small", {"batch_size": 1}, "takes a variance over the first batch: batch_size must be at least 2"),
         ("small", {"model__num_layers": 0}, "model.num_layers is 0; it must be at least 1"),
         ("small", {"model__mixing": "shuffle"}, "model.mixing is 'shuffle'; known: none, reverse, random, linear"),
         ("small", {"model__base": "laplace"}, "model.base is 'laplace'; known: normal, logistic"),
@@ -127,3 +154,6 @@ def test_a_variant_that_is_not_there_is_told_with_those_that_are():
         recipes.get_config("vae")
     with pytest.raises(InputError, match=r"fake has no labels for model\.conditional"):
         build(configured("conditional"), dataset(labels=False))
+    tokens = {"x": np.zeros((24, 2), np.int32)}
+    with pytest.raises(InputError, match="a flow is a density of images or points; fake holds neither"):
+        build(configured("spline"), data.Dataset("fake", tokens, tokens, tokens, 0, None))

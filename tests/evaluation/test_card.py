@@ -96,15 +96,15 @@ def test_density_shows_how_far_it_is():
 def test_densities_of_dequantized_images_and_probabilities_of_levels_have_bits_of_other_names(space, name, more):
     terms = lambda state, batch, key: {"logit_log_prob": log_prob(state, batch, key) - 3.0}
     model = PLAIN._replace(log_prob=log_prob, density="exact", space=space, conditional=True, evaluate=terms)
-    block = density(model)
+    block, likelihood = density(model), name.replace("bits_per_dim", "negative_log_likelihood")
     assert block is not None
-    assert set(block) == {"negative_log_likelihood", name, "logit_negative_log_likelihood"}
+    assert set(block) == {likelihood, name, "logit_negative_log_likelihood"}
     num_dims = IMAGES[0].size
     np.testing.assert_allclose(block[name]["value"], NLL.mean() / (num_dims * np.log(2)) + more, rtol=1e-6)
     np.testing.assert_allclose(block[name]["standard_error"], ERROR / (num_dims * np.log(2)), rtol=1e-5)
     np.testing.assert_allclose(block["logit_negative_log_likelihood"]["value"], NLL.mean() + 3.0, rtol=1e-6)
     words = {"dequantized": "u = (level", "discrete": "levels 0 to 255"}
-    for each in ("negative_log_likelihood", name):
+    for each in (likelihood, name):
         assert block[each]["x"].startswith(words[space]) and block[each]["given"] == "the label"
 
 
@@ -121,6 +121,11 @@ def test_where_the_true_density_is_known_its_divergence_from_the_models_is_told(
         np.std([0, 1, 3], ddof=1) / 3**0.5
     )
     assert found.get("bound") == ("upper" if kind == "bound" else None)
+    told = model._replace(conditional=True)  # p(x | y) is not to be compared with p(x)
+    block = card.density_block(
+        told, STATE, points, lambda raw: raw, KEY, 16, None, "none", log_density=lambda x: -x[:, 0]
+    )
+    assert block is not None and "kl_from_truth" not in block
 
 
 def test_bounded_density_says_so():

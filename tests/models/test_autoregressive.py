@@ -11,9 +11,10 @@ import pytest
 from scipy import stats
 
 from genlab.models import autoregressive as models
-from genlab.models.factorizations import convolutional, masked
+from genlab.models.factorizations import convolutional, masked, sequential
 from genlab.networks.masked import MADE
 from genlab.networks.pixelcnn import GatedPixelCNN
+from genlab.networks.transformer import CausalTransformer
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -21,6 +22,9 @@ IMAGES = np.array(list(itertools.product([0.0, 1.0], repeat=4)), np.float32).res
 LABELS = np.zeros(16, np.int32)
 NETWORKS = {
     "made": lambda outputs: masked(MADE(4, outputs, (48,))),
+    "fvsbn": lambda outputs: masked(MADE(4, outputs, ())),
+    "deep made, reversed": lambda outputs: masked(MADE(4, outputs, (9, 7), "reversed")),
+    "transformer": lambda outputs: sequential(CausalTransformer(2, 4, 8, 1, 2, num_outputs=outputs), 2),
     "made of several orders": lambda outputs: masked(MADE(4, outputs, (8,), "random", num_orders=3)),
     "pixelcnn": lambda outputs: convolutional(GatedPixelCNN(outputs, 3, 1, 2, 1, 8)),
 }
@@ -53,6 +57,35 @@ def test_probabilities_of_all_images_add_up_and_samples_are_as_frequent(name, nu
     samples = np.asarray(alone(jax.random.split(KEY, 4_000))).reshape(-1, 4)
     counts = np.bincount((samples @ [8, 4, 2, 1]).astype(int), minlength=16)
     assert stats.chisquare(counts, 4_000 * probability / probability.sum()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", ["made", "pixelcnn", "transformer"])
+def test_what_is_known_stays_and_the_rest_is_as_likely_as_given_it(name):
+    algorithm = models.autoregressive(NETWORKS[name](1), models.bernoulli(), optax.sgd(0.1))
+    batch = {"x": jnp.asarray(IMAGES)}
+    state = randomized(algorithm, batch, 1)
+    probability = np.exp(np.asarray(jax.jit(algorithm.log_prob)(state, batch, KEY), np.float64))
+    known = {"x": jnp.tile(jnp.asarray(IMAGES[9:10]), (3_000, 1, 1, 1))}  # 1 0 0 1
+    made = np.asarray(jax.jit(algorithm.complete)(state, known, jnp.int32(2), KEY)).reshape(-1, 4)
+    np.testing.assert_array_equal(made[:, :2], np.tile([1, 0], (3_000, 1)))
+    given = probability[8:12] / probability[8:12].sum()  # of those that begin so
+    counts = np.bincount((made[:, 2:] @ [2, 1]).astype(int), minlength=4)
+    assert stats.chisquare(counts, 3_000 * given).pvalue > 1e-3
+
+
+def test_as_many_examples_are_made_by_each_order_and_each_comes_back_to_its_place():
+    network = NETWORKS["made of several orders"](1)
+    shown = network._replace(
+        sample=lambda params, draw, key, known, num, context, which: known + 100.0 * which.astype(jnp.float32)
+    )
+    algorithm = models.autoregressive(shown, models.bernoulli(), optax.sgd(0.1))
+    batch = {"x": jnp.broadcast_to(jnp.arange(8.0)[:, None, None, None], (8, 2, 2, 1))}
+    state = randomized(algorithm, batch)
+    made = [np.asarray(algorithm.generate(state, batch, jax.random.key(seed)))[:, 1, 1, 0] for seed in range(3)]
+    for each in made:
+        np.testing.assert_array_equal(each % 100, np.arange(8))
+        assert set(np.bincount((each // 100).astype(int), minlength=3)) <= {2, 3}  # eight among three
+    assert len({tuple(each // 100) for each in made}) > 1
 
 
 def test_the_model_of_several_orders_is_the_mixture_of_their_probabilities():
@@ -102,14 +135,19 @@ def test_a_conditionals_levels_add_up_to_one_and_are_drawn_as_often(name):
     repeated = jnp.tile(outputs, (num_levels, 1, 1))  # [B, D = 1, P]
     mass = np.exp(np.asarray(conditional.log_prob(repeated, levels[:, None]), np.float64))
     assert mass.sum() == pytest.approx(1.0, abs=1e-5)
-    drawn = conditional.sample(KEY, jnp.tile(outputs, (6_000, 1)), 1.0)
+    sample = jax.jit(conditional.sample)
+    drawn = sample(KEY, jnp.tile(outputs, (6_000, 1)), 1.0)
     counts = np.bincount(np.round(np.asarray(drawn) * (num_levels - 1)).astype(int), minlength=num_levels)
     assert stats.chisquare(counts, 6_000 * mass / mass.sum()).pvalue > 1e-3
-    cold = conditional.sample(KEY, jnp.tile(outputs, (50, 1)), 1e-4)
-    assert len(np.unique(cold)) == 1  # what is likeliest
+    cool = np.bincount(
+        np.round(np.asarray(sample(KEY, jnp.tile(outputs, (6_000, 1)), 0.5)) * (num_levels - 1)).astype(int),
+        minlength=num_levels,
+    )
+    assert stats.chisquare(cool, 6_000 * mass**2 / np.sum(mass**2)).pvalue > 1e-3  # p^(1 / T), normalised
+    cold = sample(KEY, jnp.tile(outputs, (50, 1)), 1e-4)
+    assert (np.asarray(cold) == levels[np.argmax(mass)]).all()
     if name == "categorical":
         np.testing.assert_allclose(mass, np.exp(outputs) / np.exp(outputs).sum(), rtol=1e-5)
-        assert cold[0] == levels[np.argmax(outputs)]
 
 
 def test_a_mixture_of_one_logistic_is_that_logistic():

@@ -112,7 +112,9 @@ def test_of_images_it_is_the_density_of_dequantized_levels(alpha):
         np.testing.assert_allclose(found["logit_log_prob"], expected.sum(axis=1), rtol=1e-4)
         expected = expected + np.log((1 - 2 * alpha) / (p * (1 - p)))
     np.testing.assert_allclose(found["log_prob"], expected.sum(axis=1), rtol=1e-4)
-    np.testing.assert_allclose(found["bits_per_dim"], -expected.sum(axis=1) / (4 * np.log(2)) + 8, rtol=1e-5)
+    np.testing.assert_allclose(
+        found["dequantized_bits_per_dim"], -expected.sum(axis=1) / (4 * np.log(2)) + 8, rtol=1e-5
+    )
     back = algorithm.decode(state, algorithm.encode(state, {"x": x}, KEY), KEY)
     np.testing.assert_allclose(back, x, atol=1e-6)
     samples = algorithm.generate(state, {"x": jnp.zeros((50, 2, 2, 1))}, KEY)
