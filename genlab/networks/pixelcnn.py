@@ -1,9 +1,8 @@
 """Gated PixelCNN: a distribution over images, pixel by pixel in raster order, by two stacks of convolutions.
 
 The vertical stack sees the rows above a pixel, the horizontal one the pixels to its left and, through a 1x1
-convolution, the vertical stack; together they see all that comes before, and there is no blind spot. What a layer makes
-of either stack is added to it; in the paper, of the horizontal one alone. Attention among the layers, where it
-is asked for, reaches as far as the image does.
+convolution, the vertical stack; together they see all that comes before, and there is no blind spot. Attention among
+the layers, where it is asked for, reaches as far as the image does.
 
 Reference: van den Oord et al. 2016a, "Pixel recurrent neural networks"; 2016b, "Conditional image generation with
 PixelCNN decoders", section 2 and figure 2; Chen et al. 2018, "PixelSNAIL", section 2.2, for attention.
@@ -213,8 +212,7 @@ class GatedPixelCNN(nn.Module):
         down, told = self.first.down(jnp.pad(x, ((0, 0), (above, 0), (0, 0), (0, 0)))[:, :-1], context)
         across = self.first.across(jnp.pad(x, ((0, 0), (0, 0), (above, 0), (0, 0)))[:, :, :-1], told)
         for layer, attention in zip(self.layers, self.attentions, strict=True):
-            more, told = layer.down(jnp.pad(down, ((0, 0), (self.reach, 0), (0, 0), (0, 0))), context)
-            down = down + more
+            down, told = layer.down(jnp.pad(down, ((0, 0), (self.reach, 0), (0, 0), (0, 0))), context)
             across = across + layer.across(jnp.pad(across, ((0, 0), (0, 0), (left, 0), (0, 0))), told)
             across = across if attention is None else attention(across)
         return self.read(across)
@@ -240,8 +238,8 @@ class GatedPixelCNN(nn.Module):
         down, told = self.first.down(x_above, context)
         downs, tolds = [down], [told]
         for layer, above in zip(self.layers, down_above, strict=True):
-            more, told = layer.down(jnp.concatenate([above, downs[-1]], axis=1), context)
-            downs.append(downs[-1] + more)
+            down, told = layer.down(jnp.concatenate([above, downs[-1]], axis=1), context)
+            downs.append(down)
             tolds.append(told)
         return downs[:-1], tolds
 
