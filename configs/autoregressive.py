@@ -132,9 +132,9 @@ def full(config: ml_collections.ConfigDict) -> None:
 
 
 def made_mnist(config: ml_collections.ConfigDict) -> None:
-    """One hidden layer of 8,000 in the natural order."""
+    """One hidden layer of 8,000 in the natural order: 83.47 nats, one seed, 45 minutes of a CPU core."""
     full(config)
-    config.num_steps = 40_000
+    config.num_steps = 32_000
     config.batch_size = 100
     config.ema_decay = 0.999
     config.model.network = "made"
