@@ -48,7 +48,7 @@ def parts(config: ml_collections.ConfigDict, dataset: data.Dataset) -> tuple[mod
     network = choose("model.network", model.network, {
         "pixelcnn": lambda: convolutional(GatedPixelCNN(
             outputs, model.features, model.num_layers, model.first_reach, model.reach, model.head, dtype,
-            model.attention_every, model.num_heads,
+            model.attention_every, model.num_heads, shape[:2] if model.position_bias else None,
         )),
         "made": lambda: masked(MADE(
             length, outputs, tuple(model.hidden), model.order, model.num_orders, dtype=dtype

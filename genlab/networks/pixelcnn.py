@@ -167,6 +167,7 @@ class GatedPixelCNN(nn.Module):
         dtype: of the arithmetic; outputs are float32.
         attention_every: layers after which attention follows, again and again; the first is not counted. 0 for none.
         num_heads: of attention; features are divisible by it.
+        shape: H, W of the images, whose places then have biases of their own in the first layer; None: they are alike.
 
     Raises:
         InputError: if attention can follow no layer, or its heads have unequal shares of the features.
@@ -181,6 +182,7 @@ class GatedPixelCNN(nn.Module):
     dtype: Any = None
     attention_every: int = 0
     num_heads: int = 4
+    shape: tuple[int, int] | None = None
 
     def setup(self) -> None:
         """The layers, which all methods share."""
@@ -191,6 +193,16 @@ class GatedPixelCNN(nn.Module):
                            for follows in self.attended()]  # fmt: skip
         self.widen = nn.Dense(self.head, dtype=self.dtype)
         self.outputs = nn.Dense(self.num_outputs, dtype=self.dtype)
+        if (shape := self.shape) is not None:
+            bias = lambda name, width: self.param(name, nn.initializers.zeros, (*shape, width))
+            self.down_bias, self.told_bias = bias("down_bias", self.features), bias("told_bias", 2 * self.features)
+
+    def placed(self, down: Array, told: Array, row: Array | int) -> tuple[Array, Array]:
+        """What the first layer's vertical stack gives, [B, R, W, F] and [B, R, W, 2 F], of rows `row` and after."""
+        if self.shape is None:
+            return down, told
+        of = lambda bias: jax.lax.dynamic_slice_in_dim(bias, row, down.shape[1]).astype(down.dtype)
+        return down + of(self.down_bias), told + of(self.told_bias)
 
     def attended(self) -> list[bool]:
         """Of every layer after the first, whether attention follows it."""
@@ -210,6 +222,7 @@ class GatedPixelCNN(nn.Module):
         x = centred(x)
         above, left = self.first_reach, self.reach
         down, told = self.first.down(jnp.pad(x, ((0, 0), (above, 0), (0, 0), (0, 0)))[:, :-1], context)
+        down, told = self.placed(down, told, 0)
         across = self.first.across(jnp.pad(x, ((0, 0), (0, 0), (above, 0), (0, 0)))[:, :, :-1], told)
         for layer, attention in zip(self.layers, self.attentions, strict=True):
             down, told = layer.down(jnp.pad(down, ((0, 0), (self.reach, 0), (0, 0), (0, 0))), context)
@@ -222,11 +235,12 @@ class GatedPixelCNN(nn.Module):
         return self.outputs(nn.relu(self.widen(nn.relu(across)))).astype(jnp.float32)
 
     def start_row(
-        self, x_above: Array, down_above: list[Array], context: Array | None
+        self, number: Array, x_above: Array, down_above: list[Array], context: Array | None
     ) -> tuple[list[Array], list[Array]]:
         """The vertical stack of one row, once those above are known.
 
         Args:
+            number: i32[], of the row.
             x_above: [B, first_reach, W, 1], the rows just above, as `centred` has them; 0 beyond the image.
             down_above: of every layer but the last, [B, reach, W, F], the vertical stack there.
             context: [B, Y], or none.
@@ -235,7 +249,7 @@ class GatedPixelCNN(nn.Module):
             The vertical stack of this row, [B, 1, W, F] of every layer but the last, and what each layer's tells its
             horizontal stack, [B, 1, W, 2 F].
         """
-        down, told = self.first.down(x_above, context)
+        down, told = self.placed(*self.first.down(x_above, context), number)
         downs, tolds = [down], [told]
         for layer, above in zip(self.layers, down_above, strict=True):
             down, told = layer.down(jnp.concatenate([above, downs[-1]], axis=1), context)
@@ -327,7 +341,7 @@ def sample_pixels(
 
     def row(carry: tuple[Array, list[Array], PyTree], turn: tuple[Array, Array]) -> Any:
         (x_above, down_above, caches), (number, own) = carry, turn
-        (down, told), _ = apply(network, params, {}, x_above, down_above, context, method="start_row")
+        (down, told), _ = apply(network, params, {}, number, x_above, down_above, context, method="start_row")
         columns = [jnp.moveaxis(each, 2, 0) for each in told]  # [B, 1, W, 2 F] -> [W, B, 1, 2 F]
         nothing = jnp.zeros((num, 1, first, 1)), [jnp.zeros((num, 1, reach, features), dtype)] * layers
         places = number * width + jnp.arange(width)

@@ -98,11 +98,12 @@ def test_numbers_of_parameters_by_hand():
         algorithm = build(config, given)
         found[variant] = count_parameters(jax.eval_shape(algorithm.init, KEY, batch_of(config, given)))
     assert found["made_mnist"] == dense(784, 8000, 784) and found["fvsbn"] == dense(784, 784)
-    # vertical and horizontal convolution, the link of the two and the mix, of 32 features
+    # vertical and horizontal convolution, the link of the two and the mix, of 16 features
     layer = lambda channels, above, left: (
-        (above * channels + 1) * 64 + (left * channels + 1) * 64 + dense(64, 64) + dense(32, 32)
+        (above * channels + 1) * 32 + (left * channels + 1) * 32 + dense(32, 32) + dense(16, 16)
     )
-    assert found["pixelcnn_mnist"] == layer(1, 3 * 7, 3) + 7 * layer(32, 2 * 3, 2) + dense(32, 128, 1)
+    biases = 28 * 28 * 3 * 16
+    assert found["pixelcnn_mnist"] == biases + layer(1, 3 * 7, 3) + 6 * layer(16, 2 * 3, 2) + dense(16, 128, 1)
     block = 4 * 128 + dense(128, 3 * 128) + dense(128, 128) + dense(128, 512, 128)
     assert found["language"] == (129 + 256) * 128 + 4 * block + 2 * 128 + dense(128, 128)
 

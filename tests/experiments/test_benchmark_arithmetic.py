@@ -70,12 +70,14 @@ def seen_as(column):
 
 
 def kernels(algorithm, dataset=None):
-    """Sizes of all matrices that multiply, which embeddings do not."""
+    """Sizes of all matrices that multiply, which embeddings and biases of places do not."""
     x = dataset.train["x"] if dataset else np.zeros((1, 28, 28, 1), np.uint8)
     batch = {"x": jnp.zeros((10, *x.shape[1:]), seen_as(x)), "label": jnp.zeros(10, jnp.int32)}
     state = jax.eval_shape(algorithm.init, jax.random.key(0), batch)
     params = jax.tree.leaves_with_path([player.params for player in state.players.values()])
-    return sorted(leaf.size for path, leaf in params if leaf.ndim > 1 and "embedding" not in jax.tree_util.keystr(path))
+    other = ("embedding", "_bias")
+    multiply = lambda path: not any(name in jax.tree_util.keystr(path) for name in other)
+    return sorted(leaf.size for path, leaf in params if leaf.ndim > 1 and multiply(path))
 
 
 def from_layers(row):
