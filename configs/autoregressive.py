@@ -48,12 +48,14 @@ def get_config(variant: str = "small") -> ml_collections.ConfigDict:
 
 def small(config: ml_collections.ConfigDict) -> None:
     """The default."""
-    config.num_steps = 2_000
+    config.num_steps = 1_500
+    config.batch_size = 32
     config.log_every_steps = 50
     config.eval_every_steps = config.checkpoint_every_steps = 500
     config.figure_every_steps = 500
-    config.optimizer.learning_rate = 2e-3
+    config.optimizer.learning_rate = 5e-3
     config.optimizer.schedule = "cosine"
+    config.optimizer.clip_norm = 1.0
 
 
 def conditional(config: ml_collections.ConfigDict) -> None:
@@ -86,8 +88,9 @@ def transformer(config: ml_collections.ConfigDict) -> None:
     """A transformer over pixels, as of Image GPT (Chen et al. 2020), on binary digits at half their size."""
     small(config)
     config.data.image_size = 14
+    config.num_steps = 2_000
+    config.optimizer.learning_rate = 2e-3
     config.optimizer.warmup_steps = 100
-    config.optimizer.clip_norm = 1.0
     config.model.network = "transformer"
     config.model.features = 64
     config.model.num_layers = 3
@@ -114,6 +117,7 @@ def made(config: ml_collections.ConfigDict) -> None:
     """Germain et al. 2015, small."""
     small(config)
     config.batch_size = 100
+    config.optimizer.learning_rate = 2e-3
     config.model.network = "made"
 
 

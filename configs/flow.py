@@ -46,7 +46,7 @@ def get_config(variant: str = "small") -> ml_collections.ConfigDict:
 
 def small(config: ml_collections.ConfigDict) -> None:
     """The default: two levels of Glow."""
-    config.num_steps = 2_000
+    config.num_steps = 1_000
     config.batch_size = 64
     config.log_every_steps = 50
     config.eval_every_steps = config.checkpoint_every_steps = config.figure_every_steps = 500
