@@ -379,7 +379,6 @@ def test_samples_by_class_have_a_class_a_row_and_a_noise_a_column(tmp_path, monk
     assert (rows[0, 1:] != rows[0, :-1]).any(axis=1).all()
 
 
-@pytest.mark.parametrize("num", [14, 3])
 def upper_half_and_black(state, batch, num_known, key):
     """What is known, and below it one grey, another with every key."""
     flat = batch["x"].reshape(len(batch["x"]), -1)
@@ -403,6 +402,7 @@ def test_completions_have_the_upper_half_of_their_images_and_lower_ones_of_sever
     assert all(np.ptp(fill) == 0 for fill in fills) and len({float(fill.max()) for fill in fills}) == 3
 
 
+@pytest.mark.parametrize("num", [14, 3])
 def test_samples_stand_above_their_nearest_training_images_the_first_and_the_most_alike(tmp_path, monkeypatch, num):
     found = []
     monkeypatch.setattr(pictures.samples, "image_rows", lambda rows, columns: found.append((rows, columns)))
