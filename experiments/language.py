@@ -26,12 +26,22 @@ def samples_block(samples: np.ndarray, dataset: Dataset) -> dict[str, Number]:
 
 
 def ngram_block(dataset: Dataset) -> dict[str, Number]:
-    """Bits per character that n-grams of the training text need for the test text, which looks back in its window."""
-    train, test = text.training_text(np.asarray(dataset.train["x"])), np.asarray(dataset.test["x"])
-    bits = [bits_per_token(witten_bell(train, order, text.NUM_TOKENS), test) for order in ORDERS]
-    protocol = {"order": COMPARED, "smoothing": "Witten-Bell", "split": "test", "n": len(test)}
-    by_order = dict(zip(map(str, ORDERS), bits, strict=True))
-    return {"ngram_bits_per_character": {"value": bits[COMPARED], "unit": "bits", **protocol, "by_order": by_order}}
+    """Bits per character that n-grams of the training text need for the test text, each looking back in its window.
+
+    By how many characters they look back stands `by_order`, and `of_validation` for the validation text, if there is
+    any.
+    """
+    train = text.training_text(np.asarray(dataset.train["x"]))
+    models = {str(order): witten_bell(train, order, text.NUM_TOKENS) for order in ORDERS}
+    splits = {"by_order": np.asarray(dataset.test["x"]), "of_validation": np.asarray(dataset.validation["x"])}
+    bits = {
+        name: {order: bits_per_token(model, windows) for order, model in models.items()}
+        for name, windows in splits.items()
+        if len(windows)
+    }
+    protocol = {"order": COMPARED, "smoothing": "Witten-Bell", "split": "test", "n": len(splits["by_order"])}
+    value = bits["by_order"][str(COMPARED)]
+    return {"ngram_bits_per_character": {"value": value, "unit": "bits", **protocol, **bits}}
 
 
 def write_samples(

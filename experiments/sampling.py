@@ -21,6 +21,7 @@ from experiments.trained import Trained, open_run
 from genlab.algorithm import Array, Key
 from genlab.errors import InputError
 from genlab.evaluation.kinds import kind_of
+from genlab.training import display
 
 NUM = flags.DEFINE_integer("num_images", 64, "Images.", lower_bound=1)
 
@@ -87,9 +88,10 @@ def pass_a_pixel(run: Trained, num: int) -> Callable[[Key], np.ndarray]:
         return flat.at[:, place].set(drawn)
 
     def draw(key: Key) -> np.ndarray:
-        flat = jnp.zeros((num, size))
+        flat, show = jnp.zeros((num, size)), display.progress_line(size, unit="pixel")
         for place in range(size):
             flat = one(params, flat, jnp.int32(place), key)
+            show(place + 1)
         return np.asarray(flat).reshape(batch["x"].shape)
 
     return draw

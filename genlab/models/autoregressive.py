@@ -169,12 +169,12 @@ def autoregressive(
         value = log_prob(state, batch, key)
         return {"loss": -value, "log_prob": value}
 
+    draw = lambda key, outputs: conditional.sample(key, outputs, temperature)
+
     def complete(state: State, batch: Batch, num_known: Array, key: Key) -> Array:
-        draw = lambda key, outputs: conditional.sample(key, outputs, temperature)
         return network.sample(weights(state), draw, key, batch["x"], num_known, context_of(batch), 0)
 
     def generate(state: State, batch: Batch, key: Key) -> Array:
-        draw = lambda key, outputs: conditional.sample(key, outputs, temperature)
         sample = lambda batch, key, which: network.sample(
             weights(state), draw, key, batch["x"], jnp.int32(0), context_of(batch), which
         )
