@@ -1,8 +1,9 @@
 """Autoregressive models.
 
 python -m experiments.autoregressive --config=configs/autoregressive.py            a gated PixelCNN on 3,500 digits
-python -m experiments.autoregressive --config=configs/autoregressive.py:VARIANT    fvsbn made conditional grey attention
-                                                                                   transformer language
+python -m experiments.autoregressive --config=configs/autoregressive.py:VARIANT    fvsbn made orders conditional grey
+                                                                                   categorical attention transformer
+                                                                                   language
 python -m experiments.autoregressive --config=configs/autoregressive.py:made_mnist full MNIST; also pixelcnn_mnist
 
 Full MNIST wants --config.data.data_dir=DIR, where TFDS's mnist is prepared. README.md has what was measured.
@@ -77,6 +78,21 @@ def grey(config: ml_collections.ConfigDict) -> None:
     config.model.output = "logistic_mixture"
 
 
+def novelty(config: ml_collections.ConfigDict) -> None:
+    """`grey`, for experiments.novelty: a few steps for each class."""
+    grey(config)
+    base.add_novelty(config, "autoregressive")
+    config.data.num_validation = 1_000
+    config.num_steps = 300
+    config.eval_every_steps = 50
+
+
+def categorical(config: ml_collections.ConfigDict) -> None:
+    """`grey`, by a probability of each level (van den Oord et al. 2016)."""
+    grey(config)
+    config.model.output = "categorical"
+
+
 def attention(config: ml_collections.ConfigDict) -> None:
     """`small` with attention after the last layer, as of PixelSNAIL (Chen et al. 2018)."""
     small(config)
@@ -121,6 +137,13 @@ def made(config: ml_collections.ConfigDict) -> None:
     config.model.network = "made"
 
 
+def orders(config: ml_collections.ConfigDict) -> None:
+    """`made` of eight sets of masks in random orders; the model is their mixture (Germain et al. 2015, section 4.2)."""
+    made(config)
+    config.model.order = "random"
+    config.model.num_orders = 8
+
+
 def fvsbn(config: ml_collections.ConfigDict) -> None:
     """A fully visible sigmoid belief network (Frey et al. 1996): logistic regressions, a MADE without hidden layers."""
     made(config)
@@ -163,10 +186,13 @@ RECIPES = (
     conditional,
     classifier,
     grey,
+    novelty,
+    categorical,
     attention,
     transformer,
     language,
     made,
+    orders,
     fvsbn,
     made_mnist,
     pixelcnn_mnist,

@@ -2,7 +2,7 @@
 
 python -m experiments.flow --config=configs/flow.py            a small Glow on 3,500 digits that a package ships
 python -m experiments.flow --config=configs/flow.py:spline     eight Gaussians in the plane; also affine
-python -m experiments.flow --config=configs/flow.py:nice       full MNIST; also realnvp, maf and glow
+python -m experiments.flow --config=configs/flow.py:nice       full MNIST; also realnvp realnvp_multi_scale maf glow
 
 Full MNIST wants --config.data.data_dir=DIR, where TFDS's mnist is prepared. README.md has what was measured.
 """
@@ -28,6 +28,7 @@ def get_config(variant: str = "small") -> ml_collections.ConfigDict:
     config.model.hidden = (1024,)  # widths of the networks that make their parameters; of vectors
     config.model.levels = 2  # of "multi_scale": each halves height and width
     config.model.channels = 64  # of its networks' hidden layers
+    config.model.checkerboard = 0  # couplings of each level by checkerboard, before places become channels
     config.model.num_blocks = 1  # residual blocks of each
     config.model.priors = True  # the half that a level is done with is normalised by the other half
     config.model.mixing = "reverse"  # of the numbers, or channels, between layers: | "random" | "linear" | "none"
@@ -110,6 +111,17 @@ def realnvp(config: ml_collections.ConfigDict) -> None:
     config.model.alpha = 1e-6
 
 
+def realnvp_multi_scale(config: ml_collections.ConfigDict) -> None:
+    """Dinh et al. 2017, small: in each of two levels three couplings by checkerboard and three of channels."""
+    full(config)
+    config.model.network = "multi_scale"
+    config.model.checkerboard = 3
+    config.model.num_layers = 3
+    config.model.mixing = "none"
+    config.model.priors = False
+    config.model.alpha = 0.05
+
+
 def maf(config: ml_collections.ConfigDict) -> None:
     """Papamakarios et al. 2017: five autoregressive layers, the order reversed after each."""
     full(config)
@@ -151,5 +163,5 @@ def affine(config: ml_collections.ConfigDict) -> None:
     config.model.num_layers = 16
 
 
-RECIPES = (small, conditional, classifier, novelty, nice, realnvp, maf, glow, spline, affine)
+RECIPES = (small, conditional, classifier, novelty, nice, realnvp, realnvp_multi_scale, maf, glow, spline, affine)
 VARIANTS = {recipe.__name__: recipe for recipe in RECIPES}

@@ -54,7 +54,8 @@ def parts(config: ml_collections.ConfigDict, dataset: data.Dataset) -> tuple[mod
             length, outputs, tuple(model.hidden), model.order, model.num_orders, dtype=dtype
         )),
         "transformer": lambda: sequential(
-            CausalTransformer(num_tokens, length, model.features, model.num_layers, model.num_heads, dtype, outputs),
+            CausalTransformer(num_tokens, length, model.features, model.num_layers, model.num_heads, dtype, outputs,
+                              num_rows=1 if text else shape[0]),
             num_levels=0 if text else num_tokens,
         ),
     })()  # fmt: skip

@@ -45,7 +45,8 @@ def build(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Algorithm
 def check_model(config: ml_collections.ConfigDict, dataset: data.Dataset) -> None:
     """Raises InputError for a flow that cannot be made."""
     at_least(config, dict.fromkeys(("model.num_layers", "model.levels", "model.channels", "model.hidden"), 1))
-    at_least(config, dict.fromkeys(("model.num_blocks", "model.alpha", "model.log_scale_bound"), 0))
+    none_or_more = ("model.checkerboard", "model.num_blocks", "model.alpha", "model.log_scale_bound")
+    at_least(config, dict.fromkeys(none_or_more, 0))
     at_least(config, {"model.num_bins": 2, "model.temperature": 0})
     positive(config, "model.spline_bound")
     choose("model.actnorm", config.model.actnorm, dict.fromkeys(ACTNORMS))
@@ -124,20 +125,23 @@ def multi_scale(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Mul
     )
     outputs = num_parameters(model.transform, model.num_bins)
 
+    def layer(part: str, kept: int) -> list[nn.Module]:
+        coupling = Coupling(network(outputs, bound), part, kept, model.transform, model.num_bins, model.spline_bound)
+        return [ActNorm(), coupling] if model.actnorm == "every" else [coupling]
+
     def level(first: int) -> Chain:
         layers: list[nn.Module] = []
         for number in range(first, first + model.num_layers):
-            layers += [ActNorm()] if model.actnorm == "every" else []
-            layers += mixing(config, number)
-            layers.append(
-                Coupling(network(outputs, bound), "channels", parity(config, number, 4), model.transform,
-                         model.num_bins, model.spline_bound)
-            )  # fmt: skip
+            *norm, coupling = layer("channels", parity(config, number, 4))
+            layers += [*norm, *mixing(config, number), coupling]
         return Chain(layers)
+
+    def board() -> Chain:
+        return Chain([module for number in range(model.checkerboard) for module in layer("checkerboard", number % 2)])
 
     levels = [level(model.num_layers * number) for number in range(model.levels)]
     priors = [network(2, 2.0) for _ in levels[1:]] if model.priors else None
-    return MultiScale(levels, shape, priors)
+    return MultiScale(levels, shape, priors, [board() for _ in levels] if model.checkerboard else None)
 
 
 def main(arguments: Launch) -> None:

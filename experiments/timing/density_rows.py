@@ -48,15 +48,17 @@ def conv_conditioner_layers(
 def multi_scale_layers(config: ml_collections.ConfigDict, shape: tuple[int, ...], num_classes: int) -> Layers:
     """Of levels on images [b, height, width, depth]: a quarter of the places, four times the channels, half of them."""
     model, layers, (height, width, depth) = config.model, [], shape
+    outputs = num_parameters(model.transform, model.num_bins)
+    conditioner = lambda rows, depth, outputs: conv_conditioner_layers(rows, depth, num_classes, model, outputs)
     for number in range(1, model.levels + 1):
+        layers += model.checkerboard * conditioner(config.batch_size * height * width, depth, outputs)
         height, width, depth = height // 2, width // 2, 4 * depth
-        rows, outputs = config.batch_size * height * width, num_parameters(model.transform, model.num_bins)
+        rows = config.batch_size * height * width
         mixing = mixing_layers(rows, depth) if model.mixing == "linear" else []
-        conditioner = conv_conditioner_layers(rows, depth, num_classes, model, outputs)
-        layers += model.num_layers * [*mixing, *conditioner]
+        layers += model.num_layers * [*mixing, *conditioner(rows, depth, outputs)]
         depth //= 2 if number < model.levels else 1
         if model.priors and number < model.levels:
-            layers += conv_conditioner_layers(rows, depth, num_classes, model, 2)
+            layers += conditioner(rows, depth, 2)
     return layers
 
 

@@ -137,6 +137,7 @@ class MultiScale(nn.Module):
         shape: (H, W, C) of the images; every level halves height and width.
         priors: of all levels but the last; the half that is done is normalised by what its network makes of the half
             that is not: [B, h, w, c] -> f32[B, h, w, c, 2]. None: it is left as it is.
+        before: flows of every level's images as they come, before places become channels; None: there are none.
 
     Reference: Dinh et al. 2017 (RealNVP), section 3.6; Kingma & Dhariwal 2018, whose code has the priors.
     """
@@ -144,11 +145,15 @@ class MultiScale(nn.Module):
     levels: Sequence[nn.Module]
     shape: Sequence[int]
     priors: Sequence[nn.Module] | None = None
+    before: Sequence[nn.Module] | None = None
 
     def __call__(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
         """f32[B, H, W, C] -> f32[B, H W C] and log |det| f32[B]."""
         total, done = jnp.zeros(x.shape[0], x.dtype), []
         for number, level in enumerate(self.levels):
+            if self.before is not None:
+                x, log_det = self.before[number](x, context)
+                total = total + log_det
             x, log_det = level(squeeze(x), context)
             total = total + log_det
             if number + 1 < len(self.levels):
@@ -179,6 +184,10 @@ class MultiScale(nn.Module):
                 x = jnp.concatenate([x, rest], axis=-1)
             x, log_det = self.levels[number].inverse(x, context)
             total, x = total + log_det, unsqueeze(x)
+            if self.before is not None:
+                before: Any = self.before[number]
+                x, log_det = before.inverse(x, context)
+                total = total + log_det
         return x, total
 
     def _prior(self, number: int, x: Array, context: Array | None) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from genlab.networks.attention import Cache, attend, attend_at, empty_cache, split_heads
+from genlab.networks.attention import Cache, attend, attend_at, attend_by_rows, empty_cache, split_heads
 from genlab.networks.variables import apply
 
 Array = jax.Array
@@ -27,11 +27,13 @@ class Block(nn.Module):
         features: F, divisible by num_heads.
         num_heads: of attention.
         dtype: of the arithmetic.
+        num_rows: of T, by which attention goes, see `attend_by_rows`; 1: all places at once.
     """
 
     features: int
     num_heads: int
     dtype: Any = None
+    num_rows: int = 1
 
     def setup(self) -> None:
         """The layers, which both methods share."""
@@ -43,6 +45,8 @@ class Block(nn.Module):
 
     def __call__(self, x: Array) -> Array:
         """[B, T, F] -> [B, T, F]; what comes out at t depends on what goes in up to t."""
+        if self.num_rows > 1:
+            return self._rest(x, attend_by_rows(*self._heads(x), self.num_rows))
         return self._rest(x, attend(*self._heads(x), jnp.tri(x.shape[1], dtype=bool)))
 
     def advance(self, x: Array, cache: Cache, place: Array) -> tuple[Array, Cache]:
@@ -80,6 +84,7 @@ class CausalTransformer(nn.Module):
         num_layers, num_heads: of the blocks.
         dtype: of the arithmetic; outputs are float32.
         num_outputs: P; None: a logit of each token, K.
+        num_rows: of the blocks.
     """
 
     num_tokens: int
@@ -89,13 +94,14 @@ class CausalTransformer(nn.Module):
     num_heads: int = 4
     dtype: Any = None
     num_outputs: int | None = None
+    num_rows: int = 1
 
     def setup(self) -> None:
         """The layers, which both methods share."""
         embed = lambda num: nn.Embed(num, self.features, embedding_init=nn.initializers.normal(0.02), dtype=self.dtype)
         self.tokens = embed(self.num_tokens + 1)  # row K stands for what is before the first token
         self.places = embed(self.length)
-        self.blocks = [Block(self.features, self.num_heads, self.dtype) for _ in range(self.num_layers)]
+        self.blocks = [Block(self.features, self.num_heads, self.dtype, self.num_rows) for _ in range(self.num_layers)]
         self.norm = nn.LayerNorm(dtype=self.dtype)
         self.outputs = nn.Dense(self.num_outputs or self.num_tokens, dtype=self.dtype)
         self.context = nn.Dense(self.features, use_bias=False, dtype=self.dtype)

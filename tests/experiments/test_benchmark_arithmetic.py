@@ -206,6 +206,7 @@ SMALLER = {"num_layers": 2, "channels": 8, "hidden": (16, 8), "features": 8, "he
     [
         ("flow", "small", {"num_layers": 1}),
         ("flow", "conditional", {"num_layers": 1, "levels": 1, "num_blocks": 0}),
+        ("flow", "realnvp_multi_scale", {"num_layers": 1, "checkerboard": 2}),
         ("flow", "maf", {}),
         ("flow", "spline", {}),
         ("autoregressive", "made", {}),
@@ -234,9 +235,9 @@ def test_a_density_has_the_products_that_its_step_traces(dataset, name, variant,
         r, f, layers, places = model.reach, model.features, model.num_layers, 28 * 28
         down, across = (28 + r) * (28 + 2 * r) - places, 28 * (28 + r) - places
         not_counted += 2 * b * layers * (down * (r + 1) * (2 * r + 1) + across * (r + 1)) * f * 2 * f
-    if variant == "attention":
-        # its scores are computed again for the gradient, after the second layer: b heads x T x T of F / heads products
-        not_counted += 2 * b * places * places * f
+    if variant in ("attention", "transformer"):
+        # scores are computed again for the gradient, of both layers or after the second: T x T of F products
+        not_counted += 2 * b * (2 if variant == "transformer" else 1) * 784 * 784 * model.features
     assert traced_flops(row, dataset) == row.flops_per_step + not_counted
 
 

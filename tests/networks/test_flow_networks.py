@@ -42,6 +42,13 @@ def multi_scale(priors):
     )
 
 
+def boards():
+    return flow.MultiScale(
+        [flow.Chain([convolved("channels")]), flow.Chain([])], (4, 4, 1),
+        before=[flow.Chain([convolved("checkerboard", parity)]) for parity in (0, 1)],
+    )  # fmt: skip
+
+
 VECTORS = {f"coupling, {transform}": dense(transform) for transform in ("additive", "affine", "spline")}
 VECTORS |= {f"autoregressive, {transform}": masked(transform, "reversed") for transform in ("affine", "spline")}
 VECTORS |= {
@@ -52,6 +59,7 @@ VECTORS |= {
 IMAGES = {
     "checkerboard": convolved("checkerboard"), "channels": convolved("channels", 1), "actnorm": flow.ActNorm(),
     "levels": multi_scale(False), "levels with priors": multi_scale(True),
+    "levels with checkerboards": boards(),
 }  # fmt: skip
 CASES = [(name, layer, (DIM,)) for name, layer in VECTORS.items()]
 CASES += [(f"{name} of images", layer, (4, 4, 1) if "levels" in name else (2, 2, 2)) for name, layer in IMAGES.items()]
