@@ -27,6 +27,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.binarization = "none"  # "none" | "dynamic": every visit draws pixels ~ Bernoulli(intensity)
     config.data.num_validation = 500  # examples held out of the training split
     config.data.image_size = 0  # side to which images are cropped and resized; 0: as stored
+    config.data.padding = 0  # black pixels that are then added on every side: 2 makes 28x28 images 32x32
 
     config.optimizer = ml_collections.ConfigDict()
     # "adam" | "adamw" | "sgd" | "rmsprop" | "nadam", for games "optimistic_sgd" | "optimistic_adam"

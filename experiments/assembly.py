@@ -12,7 +12,7 @@ import ml_collections
 from experiments.checks import check, choose
 from experiments.members import member_fields, with_fields
 from genlab import data
-from genlab.algorithm import Algorithm, State
+from genlab.algorithm import Algorithm, Stage, State
 from genlab.training import devices, loop, population, processes, workdir
 
 MODE_FILE = "population_mode.json"
@@ -37,26 +37,48 @@ class Member(NamedTuple):
     hparams: dict[str, Any]
 
 
+class Leg(NamedTuple):
+    """A part of a run that one compiled program trains.
+
+    Attributes:
+        last_step: steps taken when it ends.
+        batches: what the loop reads; of a population with a leading axis of members.
+        compile_steps: (directory, progress) -> the compiled call.
+    """
+
+    last_step: int
+    batches: loop.Batches
+    compile_steps: Callable[[pathlib.Path, loop.Progress], Call]
+
+
 class Assembly(NamedTuple):
     """All that a run is made of.
 
     Attributes:
         members: one without a population.
         make: hyper-parameters of a member -> its algorithm.
-        batches: what the loop reads; of a population with a leading axis of members.
+        legs: one after the other; one alone but for methods that grow.
         start: () -> the progress before the first step.
-        compile_steps: (directory, progress) -> the compiled call.
         states: progress -> the members' States, of one device or the host; every process must ask.
         close: () -> None, ends reading.
     """
 
     members: list[Member]
     make: Callable[[Mapping[str, Any]], Algorithm]
-    batches: loop.Batches
+    legs: list[Leg]
     start: Callable[[], loop.Progress]
-    compile_steps: Callable[[pathlib.Path, loop.Progress], Call]
     states: Callable[[loop.Progress], list[State]]
     close: Callable[[], None]
+
+    @property
+    def batches(self) -> loop.Batches:
+        """Of the first leg."""
+        return self.legs[0].batches
+
+    @property
+    def compile_steps(self) -> Callable[[pathlib.Path, loop.Progress], Call]:
+        """Of the first leg."""
+        return self.legs[0].compile_steps
 
 
 def run_keys(seed: int) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -75,31 +97,57 @@ def assemble(config: ml_collections.ConfigDict, dataset: data.Dataset, build: Bu
     return assemble_population(config, fields, dataset, build) if fields else assemble_solo(config, dataset, build)
 
 
+def stages_of(config: ml_collections.ConfigDict, algorithm: Algorithm) -> list[tuple[Stage, int]]:
+    """The stages of a run, and by how many examples its batches begin later than if all had the stage's batch size."""
+    found, first_step, position = [], 0, 0
+    for stage in algorithm.stages or (Stage(config.num_steps, config.batch_size, algorithm.step),):
+        found.append((stage, position - first_step * stage.batch_size))
+        position += (stage.last_step - first_step) * stage.batch_size
+        first_step = stage.last_step
+    return found
+
+
 def assemble_solo(config: ml_collections.ConfigDict, dataset: data.Dataset, build: Build) -> Assembly:
     """One model; every batch is split over the devices, and every device has all parameters."""
     algorithm = build(config, dataset)
     mesh = devices.make_mesh(config.devices, "data")
-    devices.check_divides(config.batch_size, "batch_size", mesh)
     key_init, key_train, _, _ = run_keys(config.seed)
-    everywhere = devices.on_all(mesh)
-    feed = open_feed(
-        config, dataset, config.seed, devices.process_part(mesh), functools.partial(devices.put, sharding=everywhere)
-    )
-    batches = loop.Batches(
-        feed.arrays,
-        lambda *call: devices.put(feed.read(*call), devices.split(mesh, axis=1)),  # [capacity, B, ...]
-        lambda arrays, reads, i: devices.split_batch(feed.select(arrays, reads, i), mesh),
-        lambda raw, key: data.prepare(raw, config.data.binarization, key),
-    )
+    everywhere, part = devices.on_all(mesh), devices.process_part(mesh)
+    placed = functools.cache(lambda: devices.put(dict(dataset.train), everywhere))
+    legs, feeds = [], []
+    for stage, offset in stages_of(config, algorithm):
+        devices.check_divides(stage.batch_size, "batch_size", mesh)
+        feed = open_feed(config, dataset, config.seed, part, lambda columns: placed(), stage.batch_size, offset)
+        feeds.append(feed)
+        batches = loop.Batches(
+            feed.arrays,
+            lambda *call, feed=feed: devices.put(feed.read(*call), devices.split(mesh, axis=1)),  # [capacity, B, ...]
+            lambda arrays, reads, i, feed=feed: devices.split_batch(feed.select(arrays, reads, i), mesh),
+            lambda raw, key: data.prepare(raw, config.data.binarization, key),
+        )
+        own = at_stage(algorithm, len(legs))
+        legs.append(Leg(stage.last_step, batches, functools.partial(compile_solo, own, batches, key_train, everywhere)))
+
+    def close() -> None:
+        for feed in feeds:
+            feed.close()
+
     return Assembly(
         [Member({}, config, algorithm, {})],
         lambda hparams: algorithm,
-        batches,
-        lambda: loop.start(algorithm, batches, key_init, everywhere),
-        lambda directory, now: loop.compile_steps(algorithm, batches, key_train, everywhere),
+        legs,
+        lambda: loop.start(at_stage(algorithm, 0), legs[0].batches, key_init, everywhere),
         lambda now: [devices.on_one(now.state)],
-        feed.close,
+        close,
     )
+
+
+def compile_solo(
+    algorithm: Algorithm, batches: loop.Batches, key: jax.Array, sharding: Any, directory: pathlib.Path,
+    now: loop.Progress,
+) -> Call:  # fmt: skip
+    """A leg's compiled call."""
+    return loop.compile_steps(algorithm, batches, key, sharding)
 
 
 def assemble_population(
@@ -122,49 +170,60 @@ def assemble_population(
 
     # one copy of the data on the devices, and one feed a seed of this process's members
     placed = functools.cache(lambda: devices.put(dict(dataset.train), devices.on_all(mesh)))
-    feeds = {}
     k, n = devices.process_part(mesh)
-    here = configs[k * len(configs) // n : (k + 1) * len(configs) // n]
-    for own in here:
-        if own.seed not in feeds:
-            feeds[own.seed] = open_feed(
-                config, dataset, own.seed, (0, 1), lambda columns: placed(), len({own.seed for own in here})
-            )
-    feed = data.stack_feeds([feeds[own.seed] for own in here])
-    batches = loop.Batches(
-        feed.arrays,
-        lambda *call: devices.put(feed.read(*call), devices.split(mesh)),  # [P, capacity, B, ...]
-        feed.select,
-        lambda raw, key: data.prepare(raw, config.data.binarization, key),
-    )
-    crowd = population.population(make, {name: [each[name] for each in hparams] for name in hparams[0]})
-    population.check_traceable(crowd, batches)
-
-    def compile_steps(directory: pathlib.Path, now: loop.Progress) -> Call:
-        calls = {
-            mode: population.compile_steps(crowd, batches, keys_train, mode, mesh) for mode in modes(directory, config)
-        }
-        seconds = population.time_modes(calls, batches.read, now, config.steps_per_call) if len(calls) > 1 else {}
-        fastest = population.fastest(seconds) if seconds else next(iter(calls))
-        mode = population.MODES[processes.from_main(population.MODES.index(fastest))]
-        if processes.is_main() and seconds:
-            found = {"mode": mode, "seconds_per_step": {name: float(f"{s:.4g}") for name, s in seconds.items()}}
-            workdir.write_text(directory / MODE_FILE, json.dumps(found) + "\n")
-        return calls[mode]
+    here = [own.seed for own in configs[k * len(configs) // n : (k + 1) * len(configs) // n]]
+    stages, legs, feeds = stages_of(config, everyone[0].algorithm), [], []
+    for number, (stage, offset) in enumerate(stages):
+        open_one = functools.cache(lambda seed, stage=stage, offset=offset: open_feed(
+            config, dataset, seed, (0, 1), lambda columns: placed(), stage.batch_size, offset, len(set(here))
+        ))  # fmt: skip
+        feed = data.stack_feeds([open_one(seed) for seed in here])
+        feeds.append(feed)
+        batches = loop.Batches(
+            feed.arrays,
+            lambda *call, feed=feed: devices.put(feed.read(*call), devices.split(mesh)),  # [P, capacity, B, ...]
+            feed.select,
+            lambda raw, key: data.prepare(raw, config.data.binarization, key),
+        )
+        crowd = population.population(
+            lambda numbers, number=number: at_stage(make(numbers), number),
+            {name: [each[name] for each in hparams] for name in hparams[0]},
+        )
+        if not number:
+            population.check_traceable(crowd, batches)
+            start = functools.partial(population.start, crowd, batches, keys_init, mesh)
+        legs.append(Leg(stage.last_step, batches,
+                        functools.partial(compile_population, config, crowd, batches, keys_train, mesh)))  # fmt: skip
 
     def states(now: loop.Progress) -> list[State]:
         together = devices.to_host(now.state)  # once: between processes it is a gathering of all members
         return [population.member(together, number) for number in range(len(everyone))]
 
-    return Assembly(
-        everyone,
-        make,
-        batches,
-        lambda: population.start(crowd, batches, keys_init, mesh),
-        compile_steps,
-        states,
-        feed.close,
-    )
+    def close() -> None:
+        for feed in feeds:
+            feed.close()
+
+    return Assembly(everyone, make, legs, start, states, close)
+
+
+def at_stage(algorithm: Algorithm, number: int) -> Algorithm:
+    """The algorithm with the step of that stage."""
+    return algorithm._replace(step=algorithm.stages[number].step) if algorithm.stages else algorithm
+
+
+def compile_population(
+    config: ml_collections.ConfigDict, crowd: population.Population, batches: loop.Batches, keys: jax.Array, mesh: Any,
+    directory: pathlib.Path, now: loop.Progress,
+) -> Call:  # fmt: skip
+    """A leg's compiled call, in the mode that the directory names, or that turns out to be the fastest."""
+    calls = {mode: population.compile_steps(crowd, batches, keys, mode, mesh) for mode in modes(directory, config)}
+    seconds = population.time_modes(calls, batches.read, now, config.steps_per_call) if len(calls) > 1 else {}
+    fastest = population.fastest(seconds) if seconds else next(iter(calls))
+    mode = population.MODES[processes.from_main(population.MODES.index(fastest))]
+    if processes.is_main() and seconds:
+        found = {"mode": mode, "seconds_per_step": {name: float(f"{s:.4g}") for name, s in seconds.items()}}
+        workdir.write_text(directory / MODE_FILE, json.dumps(found) + "\n")
+    return calls[mode]
 
 
 def modes(directory: pathlib.Path, config: ml_collections.ConfigDict) -> tuple[population.Mode, ...]:
@@ -185,11 +244,15 @@ def open_feed(
     seed: int,
     shard: tuple[int, int],
     put: Callable[[Mapping[str, Any]], Any],
+    batch_size: int,
+    offset: int,
     num_feeds: int = 1,
 ) -> data.Feed:
     """Batches of the training split, from the devices or from a stream, one of `num_feeds` that share the memory."""
     open_as = choose("data.placement", config.data.placement, {
-        "device": lambda: data.device_feed(dataset.train, config.batch_size, seed, shard, put),
-        "stream": lambda: data.stream_feed(dataset.train, config.batch_size, seed, shard=shard, num_feeds=num_feeds),
+        "device": lambda: data.device_feed(dataset.train, batch_size, seed, shard, put, offset),
+        "stream": lambda: data.stream_feed(
+            dataset.train, batch_size, seed, shard=shard, num_feeds=num_feeds, offset=offset
+        ),
     })  # fmt: skip
     return open_as()

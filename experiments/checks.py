@@ -32,6 +32,15 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise InputError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
 
 
+def check_padding(config: ml_collections.ConfigDict, density: str) -> None:
+    """Raises InputError where a model holds a density ("exact" or "bound") and its images would be padded."""
+    if density in ("exact", "bound") and config.data.padding:
+        raise InputError(
+            f"data.padding is {config.data.padding}; it must be 0 for a density, whose nats and bits per dimension are "
+            "of the images' own pixels"
+        )
+
+
 def at_least(config: ml_collections.ConfigDict, least: dict[str, int]) -> None:
     """Raises InputError for a field, or an element of a tuple, that is smaller than it can be."""
     for name, minimum in least.items():

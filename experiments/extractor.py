@@ -3,8 +3,9 @@
 python -m experiments.extractor --dataset=mnist --data_dir=DIR [--steps=5000] [--output=FILE]
 
 It goes to the cache ($GENLAB_CACHE, else ~/.cache/genlab), where every evaluation of that data set finds it; --output
-writes a copy. Options that make another data set make another classifier: --num_validation=500 and --image_size=0, as
-config.data has them. Steps are 5,000 by default, of 20,000 training examples or fewer 2,000. --seed=0 is of its key.
+writes a copy. Options that make another data set make another classifier: --num_validation=500, --image_size=0 and
+--padding=0, as config.data has them. Steps are 5,000 by default, of 20,000 training examples or fewer 2,000. --seed=0
+is of its key.
 """
 
 import hashlib
@@ -86,7 +87,8 @@ def cache_path(dataset: data.Dataset, num_train: int, num_steps: int, seed: int)
         hashlib.sha256(np.ascontiguousarray(some).tobytes()).hexdigest(),
     ]  # fmt: skip
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-    return data.cache_directory() / "classifiers" / f"{dataset.name.replace('/', '-').replace(':', '-')}-{key}.npz"
+    name = dataset.name.replace("/", "-").replace(":", "-")[:100]  # that of a folder can be any length
+    return data.cache_directory() / "classifiers" / f"{name}-{key}.npz"
 
 
 def main(arguments: list[str]) -> None:
@@ -96,7 +98,7 @@ def main(arguments: list[str]) -> None:
     given = flags.FLAGS
     if arguments or not given.dataset:
         raise InputError("give the data as --dataset=NAME" + (f", not {arguments[0]!r}" if arguments else ""))
-    dataset = data.load(given.dataset, given.data_dir, given.num_validation, given.image_size)
+    dataset = data.load(given.dataset, given.data_dir, given.num_validation, given.image_size, given.padding)
     classifier, facts, path = cached_classifier(dataset, given.steps, given.seed)
     if given.output:
         path = pathlib.Path(given.output)
@@ -110,6 +112,7 @@ if __name__ == "__main__":  # other entry points import this module, and have fl
     flags.DEFINE_string("data_dir", "", "Where a prepared TFDS set lies.")
     flags.DEFINE_integer("num_validation", 500, "Examples held out of the training split.", lower_bound=0)
     flags.DEFINE_integer("image_size", 0, "Side to which images are resized; 0: as stored.", lower_bound=0)
+    flags.DEFINE_integer("padding", 0, "Black pixels that are then added on every side.", lower_bound=0)
     flags.DEFINE_integer("steps", 0, "Of the optimizer; 0: by the number of examples.", lower_bound=0)
     flags.DEFINE_integer("seed", 0, "Of the classifier's key.", lower_bound=0)
     flags.DEFINE_string("output", None, "Where a copy goes.")

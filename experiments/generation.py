@@ -79,8 +79,9 @@ def measure_samples(
     neighbours = None
     if dataset.name in STACKED:
         digits = data.load(
-            STACKED[dataset.name], config.data.data_dir, config.data.num_validation, config.data.image_size
-        )
+            STACKED[dataset.name], config.data.data_dir, config.data.num_validation, config.data.image_size,
+            config.data.padding,
+        )  # fmt: skip
         read = cached_extractor(digits).probabilities
         assert read is not None
         block |= modes.stacked_block(samples, dataset.test, read)

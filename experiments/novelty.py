@@ -9,7 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from experiments.checks import at_least, check, choose, field
+from experiments.checks import at_least, check, check_padding, choose, field
 from experiments.detectors import MODELS, PROTOCOL, detect
 from experiments.launch import Launch, launch
 from experiments.results import write_json
@@ -30,7 +30,9 @@ def main(arguments: Launch) -> None:
     config, directory = arguments.config, arguments.workdir
     check_novelty(config)
     enable_compilation_cache()
-    dataset = data.load(config.data.name, config.data.data_dir, config.data.num_validation, config.data.image_size)
+    dataset = data.load(
+        config.data.name, config.data.data_dir, config.data.num_validation, config.data.image_size, config.data.padding
+    )
     check_classes(config, dataset)
     with workdir.locked(directory):
         workdir.claim(directory, as_json(config), free=FREE)
@@ -63,6 +65,7 @@ def check_novelty(config: ml_collections.ConfigDict) -> None:
     """Raises InputError for a config that this experiment cannot run."""
     check(config)
     field(config, "novelty")
+    check_padding(config, "none" if config.novelty.model == "autoencoder" else "exact")
     at_least(config, {"novelty.classes": 0, "novelty.pca_code_dims": 1, "data.num_validation": 1})
     choose("novelty.score", config.novelty.score, dict.fromkeys(SCORES))
     choose("novelty.model", config.novelty.model, MODELS)

@@ -17,7 +17,7 @@ from absl import logging
 
 from experiments import results
 from experiments.assembly import Assembly, Build, Member, assemble, run_keys
-from experiments.checks import check
+from experiments.checks import check, check_padding
 from experiments.generation import check_extractor
 from experiments.launch import Launch
 from experiments.representation import as_trained, check_evaluation
@@ -57,11 +57,13 @@ def run(launch: Launch, build: Build, diagnose: Callable[[data.Dataset], Diagnos
         data_dir=config.data.data_dir,
         num_validation=config.data.num_validation,
         image_size=config.data.image_size,
+        padding=config.data.padding,
     )
     check_evaluation(config, dataset)
     check_extractor(config, dataset)
     assembly = assemble(config, dataset, build)
     try:
+        check_padding(config, assembly.members[0].algorithm.density)
         with contextlib.ExitStack() as held:
             processes.on_main(lambda: enter(launch, held))  # where process 0 cannot, all end at once
             final = train(launch, assembly, dataset, diagnose(dataset) if diagnose else None)
@@ -108,20 +110,23 @@ def train(launch: Launch, assembly: Assembly, dataset: data.Dataset, diagnose: D
             if step >= config.num_steps:
                 return now
         log, actions = observers(launch, assembly, dataset, restored[0] if restored else 0, cleanup, diagnose)
-        steps = assembly.compile_steps(directory, now)
+        actions = [*actions, loop.Action(config.checkpoint_every_steps, checkpoints.save)]
         with interruption.deferred_signals() as received:
-            now = loop.fit(
-                steps,
-                assembly.batches.read,
-                now,
-                num_steps=config.num_steps,
-                steps_per_call=config.steps_per_call,
-                log_every_steps=config.log_every_steps,
-                log=log,
-                actions=[*actions, loop.Action(config.checkpoint_every_steps, checkpoints.save)],
-                show=display.progress_line(config.num_steps) if main else lambda step: None,
-                interrupted=lambda: processes.largest(received()) != 0,
-            )
+            for leg in assembly.legs:
+                if processes.largest(received()) or leg.last_step <= int(np.max(devices.to_host(now.state.step))):
+                    continue
+                now = loop.fit(
+                    leg.compile_steps(directory, now),
+                    leg.batches.read,
+                    now,
+                    num_steps=leg.last_step,
+                    steps_per_call=config.steps_per_call,
+                    log_every_steps=config.log_every_steps,
+                    log=log,
+                    actions=actions,
+                    show=display.progress_line(config.num_steps) if main else lambda step: None,
+                    interrupted=lambda: processes.largest(received()) != 0,
+                )
             if signal := processes.largest(received()):  # after the last step, too: the report can wait
                 loop.raise_if_not_finite(now)
                 step = int(np.max(devices.to_host(now.state.step)))

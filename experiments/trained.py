@@ -58,7 +58,10 @@ def open_run(directory: str | pathlib.Path) -> Trained:
     config = read_config(root)
     with config.unlocked():
         config.devices = 1  # whatever it was trained on
-    dataset = data.load(config.data.name, config.data.data_dir, config.data.num_validation, config.data.image_size)
+    dataset = data.load(
+        config.data.name, config.data.data_dir, config.data.num_validation, config.data.image_size,
+        config.data.get("padding", 0),  # runs that are older have none
+    )  # fmt: skip
     with workdir.locked(root):
         assembly = assemble(config, dataset, build)
         checkpoints = checkpoint.Checkpoints(root / "checkpoints")

@@ -91,6 +91,20 @@ class Latents(NamedTuple):
     num_samples: int = 1
 
 
+class Stage(NamedTuple):
+    """A part of the training of a method that grows: one compiled program.
+
+    Attributes:
+        last_step: steps taken when it ends.
+        batch_size: examples of a step.
+        step: as `Algorithm.step`, of a State of the same structure and with the same metrics.
+    """
+
+    last_step: int
+    batch_size: int
+    step: Callable[[State, Batch, Key], tuple[State, Metrics]]
+
+
 class Algorithm(NamedTuple):
     """A generative model as pure functions; B is the batch size, D the size of a code.
 
@@ -111,6 +125,8 @@ class Algorithm(NamedTuple):
         conditional: whether every density is given the label: log_prob is then log p(x | y).
         complete: (state, batch, num_known i32[], key) -> examples [B, ...], of which the first num_known numbers are
             those of the batch's x, in the order in which they stand, and the others are drawn given them.
+        stages: of a method that grows, each with a step of its own; `step` is then the last one's. () where there is
+            one step for all.
     """
 
     init: Callable[[Key, Batch], State]
@@ -125,6 +141,7 @@ class Algorithm(NamedTuple):
     space: Literal["continuous", "dequantized", "discrete"] = "continuous"
     conditional: bool = False
     complete: Callable[[State, Batch, Array, Key], Array] | None = None
+    stages: tuple[Stage, ...] = ()
 
 
 def new_player(params: PyTree, tx: optax.GradientTransformation, stats: PyTree | None = None) -> Player:

@@ -41,8 +41,8 @@ class Feed(NamedTuple):
     close: Callable[[], None]
 
 
-def _order(seed: int, num_examples: int) -> Callable[[int, int], np.ndarray]:
-    """(first, last) -> i32[last - first], the examples at these positions of the endless sequence.
+def _order(seed: int, num_examples: int, offset: int = 0) -> Callable[[int, int], np.ndarray]:
+    """(first, last) -> i32[last - first], the examples at these positions of the endless sequence, plus the offset.
 
     Epochs in use are kept with the function, so that the seeds of a population do not drive out each other's.
     """
@@ -53,10 +53,10 @@ def _order(seed: int, num_examples: int) -> Callable[[int, int], np.ndarray]:
         return rng.permutation(num_examples).astype(np.int32)
 
     def indices(first: int, last: int) -> np.ndarray:
-        pieces = [np.empty(0, np.int32)]
+        pieces, first, last = [np.empty(0, np.int32)], first + offset, last + offset
         while first < last:
-            epoch, offset = divmod(first, num_examples)
-            piece = permutation(epoch)[offset : offset + last - first]
+            epoch, place = divmod(first, num_examples)
+            piece = permutation(epoch)[place : place + last - first]
             pieces.append(piece)
             first += len(piece)
         return np.concatenate(pieces)  # a copy
@@ -85,6 +85,7 @@ def device_feed(
     seed: int,
     shard: tuple[int, int] = (0, 1),
     put: Callable[[PyTree], PyTree] = lambda columns: jax.device_put(jax.tree.map(np.asarray, columns)),
+    offset: int = 0,
 ) -> Feed:
     """Batches gathered on the device from the whole split; the host sends nothing but indices.
 
@@ -94,13 +95,15 @@ def device_feed(
         seed: of the order.
         shard: (k, n), for one process of n: `read` gives its k-th contiguous part of every batch, B / n examples.
         put: columns -> columns on the device, or on every device of several.
+        offset: batch number `step` begins at position step B + offset of the endless sequence: where another batch
+            size went before, so that every epoch is whole.
 
     Raises:
         InputError: B is not in [1, N], n does not divide it, or the split takes more than half of the memory there is.
     """
     part = _part(batch_size, shard)
     num_examples = _check(split, batch_size)
-    order = _order(seed, num_examples)
+    order = _order(seed, num_examples, offset)
     size, memory = sum(column.nbytes for column in split.values()), _memory()
     if 2 * size > memory:
         raise InputError(
@@ -122,7 +125,13 @@ def device_feed(
 
 
 def stream_feed(
-    split: Split, batch_size: int, seed: int, num_threads: int = 2, shard: tuple[int, int] = (0, 1), num_feeds: int = 1
+    split: Split,
+    batch_size: int,
+    seed: int,
+    num_threads: int = 2,
+    shard: tuple[int, int] = (0, 1),
+    num_feeds: int = 1,
+    offset: int = 0,
 ) -> Feed:
     """Batches read on the host, ahead of need, by grain's threads; for splits that do not fit on the device.
 
@@ -134,6 +143,7 @@ def stream_feed(
         shard: (k, n), for one process of n: its k-th contiguous part of every batch, B / n examples, is all that is
             read.
         num_feeds: that share the memory for batches read ahead.
+        offset: as of `device_feed`.
 
     Raises:
         InputError: B is not in [1, N], or n does not divide it.
@@ -142,7 +152,7 @@ def stream_feed(
 
     num_examples = _check(split, batch_size)
     part, size = _part(batch_size, shard), batch_size // shard[1]
-    order = _order(seed, num_examples)
+    order = _order(seed, num_examples, offset)
 
     class Batches:
         """Random access by step."""

@@ -73,6 +73,17 @@ def test_both_placements_give_the_same_batches():
 
 
 @pytest.mark.parametrize("make", [device_feed, stream_feed])
+def test_another_batch_size_goes_on_where_the_first_stopped(make):
+    """Three batches of 4, then batches of 3 from step 3 on: every epoch of 12 is whole."""
+    small, large = make(numbered(12), 3, seed=0, offset=3 * 4 - 3 * 3), make(numbered(12), 4, seed=0)
+    then = np.concatenate([batch["label"] for batch in batches(small, 3, 4, 4)])
+    whole = np.concatenate([batch["label"] for batch in batches(large, 0, 6, 6)])
+    np.testing.assert_array_equal(then, whole[12:])
+    for made in (small, large):
+        made.close()
+
+
+@pytest.mark.parametrize("make", [device_feed, stream_feed])
 def test_what_is_read_has_the_shape_of_the_capacity(make):
     made = make(numbered(10), 4, seed=0)
     shapes = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), made.read(0, num, 6)) for num in (0, 2, 6)]
