@@ -170,13 +170,14 @@ def made_mnist(config: ml_collections.ConfigDict) -> None:
 
 
 def pixelcnn_mnist(config: ml_collections.ConfigDict) -> None:
-    """Seven layers of 16 features in either stack."""
+    """Seven layers of 24 features in either stack."""
     full(config)
-    config.num_steps = 24_000
+    config.num_steps = 20_000
     config.batch_size = 16
-    config.optimizer.learning_rate = 1e-2
+    config.optimizer.learning_rate = 3e-3
     config.optimizer.clip_norm = 1.0
     config.ema_decay = 0.999
+    config.model.features = 24
     config.model.num_layers = 6
     config.model.head = 128
 

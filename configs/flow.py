@@ -93,13 +93,17 @@ def full(config: ml_collections.ConfigDict) -> None:
 
 
 def nice(config: ml_collections.ConfigDict) -> None:
-    """Dinh et al. 2015: four additive couplings, a last scaling, logistic noise; pixels without a logit."""
+    """Dinh et al. 2015: four additive couplings, a last scaling, logistic noise; pixels without a logit.
+
+    Scaling before every layer is the same family. Without it the noise in pixels that are always black, whose scale is
+    a thousandth of the others', drowns the gradient: 5.58 bits per dimension after 400 steps, not 4.94.
+    """
     full(config)
+    config.num_steps = 9_000
     config.model.transform = "additive"
     config.model.num_layers = 4
     config.model.hidden = (1000,) * 5
     config.model.mixing = "none"
-    config.model.actnorm = "last"
     config.model.base = "logistic"
 
 
