@@ -6,12 +6,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help vae autoencoder gan autoregressive flow test lint lock clean
+.PHONY: help vae autoencoder gan stylegan autoregressive flow test lint lock clean
 
 help:
 	@echo "make vae [ARGS='--config.seed=1']   train, evaluate and report a VAE on real digits"
 	@echo "make autoencoder                    the same with a deep autoencoder, beside principal components"
 	@echo "make gan                            a DCGAN on the same digits"
+	@echo "make stylegan                       a ProGAN on the same digits"
 	@echo "make autoregressive                 a gated PixelCNN on the same digits, binary"
 	@echo "make flow                           a Glow on the same digits"
 	@echo "make test                           run the tests"
@@ -26,6 +27,9 @@ autoencoder: $(VENV)/installed
 
 gan: $(VENV)/installed
 	$(BIN)/python -m experiments.gan --config=configs/gan.py $(ARGS)
+
+stylegan: $(VENV)/installed
+	$(BIN)/python -m experiments.stylegan --config=configs/stylegan.py $(ARGS)
 
 autoregressive: $(VENV)/installed
 	$(BIN)/python -m experiments.autoregressive --config=configs/autoregressive.py $(ARGS)

@@ -14,7 +14,7 @@ from configs import vae as recipes
 from experiments import autoencoder, vae
 from experiments.assembly import Build
 from experiments.peers import keras_vae, torch_vae
-from experiments.timing import density_rows, gan_rows
+from experiments.timing import density_rows, gan_rows, style_rows
 from experiments.timing.flops import Layers
 from experiments.timing.programs import CALL, LOOP
 from experiments.timing.row import Row
@@ -139,9 +139,11 @@ ROWS = {
     "conv": conv,
     "dcgan": gan_rows.dcgan,
     "gradient_penalty": gan_rows.gradient_penalty,
+    "stylegan2": style_rows.stylegan2,
     "keras": keras,
     "autoencoders": autoencoders,
     "gans": gan_rows.gans,
+    "styles": style_rows.styles,
     "flows": density_rows.flows,
     "autoregressive": density_rows.autoregressive,
 }
