@@ -20,7 +20,8 @@ from genlab.errors import InputError
 from genlab.models.adversarial import is_off
 from genlab.models.growth import Phase, grow
 from genlab.models.painters import Painter, progressive, style_based
-from genlab.models.stylegan import Penalties, lazy_correction, style_gan
+from genlab.models.style_rules import Penalties, lazy_correction
+from genlab.models.stylegan import style_gan
 from genlab.networks.augment import KINDS
 from genlab.networks.modulated import ResidualDiscriminator, SkipGenerator
 from genlab.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
@@ -145,11 +146,10 @@ def check_model(config: ml_collections.ConfigDict, dataset: data.Dataset) -> Non
         )
     if model.penalty == "gradient" and model.penalty_every > 1:
         raise InputError("model.penalty_every is of r1; a gradient penalty is between real and fake, at every step")
-    phases = phases_of(config)
-    for phase in phases:
-        group = min(model.stddev_group, phase.batch_size)
-        if group and phase.batch_size % group:
-            raise InputError(f"model.stddev_group is {group}; it must divide a batch of {phase.batch_size}")
+    for size in (*(phase.batch_size for phase in phases_of(config)), config.evaluation.batch_size):
+        group = min(model.stddev_group, size)
+        if group and size % group:
+            raise InputError(f"model.stddev_group is {group}; it must divide every batch, and does not divide {size}")
 
 
 def main(arguments: Launch) -> None:

@@ -121,7 +121,7 @@ def test_data_that_does_not_fit_is_one_line():
         ({"model.stage_steps": (14,)}, "leaves 0 of num_steps"),
         ({"model.network": "stylegan2"}, "'stylegan2' does not grow"),
         ({"optimizer.schedule": "cosine"}, "optimizers begin anew as networks grow"),
-        ({"model.stddev_group": 3}, "model.stddev_group is 3; it must divide a batch of 8"),
+        ({"model.stddev_group": 3}, "model.stddev_group is 3; it must divide every batch, and does not divide 8"),
         ({"model.mixing": 1.5}, "model.mixing is 1.5; it must be at most 1"),
         ({"model.network": "biggan"}, "model.network is 'biggan'; known: progan, stylegan, stylegan2"),
         ({"model.penalty": "gradient", "model.penalty_every": 2}, "model.penalty_every is of r1"),

@@ -13,7 +13,8 @@ from genlab.losses import adversarial
 from genlab.models.gan import AdversarialLoss
 from genlab.models.growth import Phase
 from genlab.models.painters import mix, progressive, style_based, truncate
-from genlab.models.stylegan import Penalties, lazy_correction, style_gan
+from genlab.models.style_rules import Penalties, lazy_correction
+from genlab.models.stylegan import style_gan
 from genlab.networks.modulated import SkipGenerator
 from genlab.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from genlab.networks.resampling import downsample_mean, upsample_nearest
