@@ -170,7 +170,7 @@ def made_mnist(config: ml_collections.ConfigDict) -> None:
 
 
 def pixelcnn_mnist(config: ml_collections.ConfigDict) -> None:
-    """Seven layers of 24 features in either stack."""
+    """Seven layers of 24 features in either stack: 82.82 nats, one seed, 48 minutes of a CPU core."""
     full(config)
     config.num_steps = 20_000
     config.batch_size = 16
