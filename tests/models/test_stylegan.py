@@ -206,3 +206,15 @@ def test_a_stage_begins_where_the_one_before_ended(painter):
         module.paint(params, styles, noise, 8, 0.0), upsample_nearest(module.paint(params, styles, noise, 4, 1.0)),
         atol=1e-6,
     )  # fmt: skip
+
+
+def test_memory_of_a_stage_is_that_of_its_resolution():
+    """Four times as many pixels, about four times the memory for what comes between."""
+    algorithm = make(discriminator=Linear())
+    batch = {"x": jax.ShapeDtypeStruct((256, 8, 8, 1), np.float32)}
+    state = jax.eval_shape(algorithm.init, KEY, batch)
+    small, large = (
+        jax.jit(stage.step).lower(state, batch, KEY).compile().memory_analysis().temp_size_in_bytes
+        for stage in algorithm.stages
+    )
+    assert 2.5 * small < large < 6 * small
