@@ -3,11 +3,10 @@
 import os
 import pathlib
 
+from compilation import QUICK
+
 os.environ["JAX_PLATFORMS"] = "cpu"
-# most of a test's time is its compilation: this level of LLVM takes half of it
-os.environ["XLA_FLAGS"] = " ".join(
-    [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"]
-)
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8", QUICK])
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("GENLAB_CACHE", str(pathlib.Path(__file__).parent.parent / ".cache" / "data"))
 

@@ -49,14 +49,33 @@ def batch_of(config, given, num=6):
     return data.prepare(raw, config.data.binarization, KEY)
 
 
-@pytest.mark.parametrize("variant", sorted({*recipes.VARIANTS} - {"classifier", "made_mnist", "pixelcnn_mnist"}))
+ALIKE = {"classifier": "conditional", "made_mnist": "made", "pixelcnn_mnist": "small"}  # in all but size and data
+
+
+@pytest.mark.parametrize("variant", ALIKE)
+def test_a_recipe_of_another_size_is_the_same_model(variant):
+    config, other = recipes.get_config(variant), recipes.get_config(ALIKE[variant])
+    check(config)
+    sizes = {"hidden", "features", "num_layers", "head"}
+    of_model = lambda config: {name: value for name, value in config.model.items() if name not in sizes}
+    assert of_model(config) == of_model(other)
+
+
+@pytest.mark.parametrize("variant", sorted({*recipes.VARIANTS} - {*ALIKE}))
 def test_a_recipe_makes_a_model_whose_samples_are_like_its_data(variant):
-    """But those that differ in size alone."""
+    """Its step as one of two members of a population, at rates of their own, as shapes."""
+    check(recipes.get_config(variant))
     config, given = configured(variant), dataset(shape_of(variant))
     algorithm, batch = build(config, given), batch_of(config, given)
+
+    def member(rate, key):
+        algorithm = build(with_fields(config, {"optimizer.learning_rate": rate}), given)
+        state = algorithm.init(key, batch)
+        return state, algorithm.step(state, batch, key)
+
+    states, (after, metrics) = jax.eval_shape(jax.vmap(member), jnp.ones(2), jax.random.split(KEY, 2))
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, states) and after.step.shape == (2,)
     state = jax.jit(algorithm.init)(KEY, batch)
-    after, metrics = jax.eval_shape(algorithm.step, state, batch, KEY)
-    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
     assert set(metrics) == {"loss", "log_prob"} and algorithm.density == "exact" and algorithm.space == "discrete"
     complete, known = algorithm.complete, 4
     if complete is None:  # of several orders, in which no pixels are always the first
@@ -72,22 +91,6 @@ def test_a_recipe_makes_a_model_whose_samples_are_like_its_data(variant):
     assert made.min() >= 0 and made.max() <= (127 if made.dtype == np.int32 else 1)
 
 
-@pytest.mark.parametrize("variant", recipes.VARIANTS)
-def test_a_recipe_is_a_member_of_a_population(variant):
-    """As shapes, at rates of their own."""
-    check(recipes.get_config(variant))
-    config, given = configured(variant), dataset(shape_of(variant))
-    batch = batch_of(config, given)
-
-    def member(rate, key):
-        algorithm = build(with_fields(config, {"optimizer.learning_rate": rate}), given)
-        state = algorithm.init(key, batch)
-        return state, algorithm.step(state, batch, key)[0]
-
-    state, after = jax.eval_shape(jax.vmap(member), jnp.ones(2), jax.random.split(KEY, 2))
-    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state) and after.step.shape == (2,)
-
-
 def dense(*widths):
     return sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(widths))
 
@@ -100,12 +103,12 @@ def test_numbers_of_parameters_by_hand():
         algorithm = build(config, given)
         found[variant] = count_parameters(jax.eval_shape(algorithm.init, KEY, batch_of(config, given)))
     assert found["made_mnist"] == dense(784, 8000, 784) and found["fvsbn"] == dense(784, 784)
-    # vertical and horizontal convolution, the link of the two and the mix, of 16 features
+    # vertical and horizontal convolution, the link of the two and the mix, of 24 features
     layer = lambda channels, above, left: (
-        (above * channels + 1) * 32 + (left * channels + 1) * 32 + dense(32, 32) + dense(16, 16)
+        (above * channels + 1) * 48 + (left * channels + 1) * 48 + dense(48, 48) + dense(24, 24)
     )
-    biases = 28 * 28 * 3 * 16
-    assert found["pixelcnn_mnist"] == biases + layer(1, 3 * 7, 3) + 6 * layer(16, 2 * 3, 2) + dense(16, 128, 1)
+    biases = 28 * 28 * 3 * 24
+    assert found["pixelcnn_mnist"] == biases + layer(1, 3 * 7, 3) + 6 * layer(24, 2 * 3, 2) + dense(24, 128, 1)
     block = 4 * 128 + dense(128, 3 * 128) + dense(128, 128) + dense(128, 512, 128)
     assert found["language"] == (129 + 256) * 128 + 4 * block + 2 * 128 + dense(128, 128)
 

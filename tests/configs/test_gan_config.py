@@ -91,11 +91,23 @@ ALIKE = {"mnist": "small", "mnist_conditional": "conditional", "grid": "ring"}  
 
 
 @pytest.mark.parametrize("variant", sorted(set(recipes.VARIANTS) - set(ALIKE)))
-def test_a_variant_builds_and_its_step_keeps_the_state(variant):
+def test_a_variant_builds_and_its_step_keeps_the_state_of_a_population(variant):
+    """As shapes: two members' step has the state of two, at rates of their own."""
     config = recipes.get_config(variant)
     check(config)
     given = dataset(SHAPES.get(config.data.name, (28, 28, 1)), num=512)
-    algorithm, state, metrics = keeps_its_state(config, given)
+
+    def member(rate, key, batch):
+        algorithm = build(with_fields(config, {"optimizer.learning_rate": rate}), given)
+        state = algorithm.init(key, batch)
+        return state, algorithm.step(state, batch, key)
+
+    algorithm, batch = build(config, given), batch_of(config, given)
+    together = jax.vmap(member, in_axes=(0, 0, None))
+    states, (after, metrics) = jax.eval_shape(together, jnp.ones(2), jax.random.split(KEY, 2), batch)
+    assert shapes_of(after) == shapes_of(states) and after.step.shape == (2,)
+    assert {value.shape for value in metrics.values()} == {(2,)}
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), states)
     if variant in NUM_PARAMETERS:
         assert count_parameters(state) == NUM_PARAMETERS[variant]
     assert bool(state.average) == (config.ema_decay > 0)
@@ -105,28 +117,7 @@ def test_a_variant_builds_and_its_step_keeps_the_state(variant):
     assert {"disc_loss", "gen_loss", "accuracy", "real_logit", "fake_logit"} <= set(metrics)
     assert ("penalty" in metrics) == (config.model.penalty != "none")
     assert (algorithm.decode is None) == (config.model.conditioning != "none")
-    batch = batch_of(config, given)
     assert jax.eval_shape(algorithm.generate, state, batch, KEY).shape == batch["x"].shape
-
-
-@pytest.mark.parametrize("variant", sorted(set(recipes.VARIANTS) - set(ALIKE)))
-def test_a_variant_is_a_member_of_a_population(variant):
-    """As shapes: two members' step has the state of two, at rates of their own."""
-    config = recipes.get_config(variant)
-    config.update_from_flattened_dict({name: TINY[name] for name in ("model.hidden", "model.disc_hidden")})
-    config.model.channels = (2,) * len(config.model.channels)
-    given = dataset(SHAPES.get(config.data.name, (28, 28, 1)), num=512)
-
-    def member(rate, key, batch):
-        algorithm = build(with_fields(config, {"optimizer.learning_rate": rate}), given)
-        state = algorithm.init(key, batch)
-        return state, algorithm.step(state, batch, key)
-
-    batch = batch_of(config, given)
-    together = jax.vmap(member, in_axes=(0, 0, None))
-    state, (after, metrics) = jax.eval_shape(together, jnp.ones(2), jax.random.split(KEY, 2), batch)
-    assert shapes_of(after) == shapes_of(state) and after.step.shape == (2,)
-    assert {value.shape for value in metrics.values()} == {(2,)}
 
 
 @pytest.mark.parametrize("variant", ALIKE)
@@ -185,9 +176,9 @@ def test_losses_by_hand(loss, smoothing):
         # the target of real examples is 3/4: the cross-entropy grows by s r, the square from 0 to 1/16
         expected["disc_loss"] += 1 / 32 if loss == "least_squares" else 0.25
     algorithm, batch = build(config, dataset((1,))), {"x": jnp.ones((4, 1))}
-    state = algorithm.init(KEY, batch)
+    state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(algorithm.init, KEY, batch))
     gen, disc = (state.players[name] for name in ("gen", "disc"))
-    zeros = jax.tree.map(jnp.zeros_like, (gen.params, disc.params))
+    zeros = gen.params, disc.params
     weights = {(2, 1): jnp.array([[2.0], [0.0]]), (1,): jnp.array([-1.0])}  # of x, x^2 and 1
     players = {
         "gen": dataclasses.replace(gen, params=zeros[0]),
@@ -208,8 +199,14 @@ REGULARISERS = {
 }
 
 
-@pytest.mark.parametrize("network", ["dcgan", "resnet", "dense", "maxout", "affine"])
-@pytest.mark.parametrize("regulariser", REGULARISERS)
+# of those that look into the network, a slope and its kernels, each with each
+FITTED = [
+    *(("dense", regulariser) for regulariser in REGULARISERS),
+    *itertools.product(("dcgan", "resnet", "maxout", "affine"), ("gradient", "spectral")),
+]
+
+
+@pytest.mark.parametrize(("network", "regulariser"), FITTED)
 def test_every_regulariser_fits_every_network(network, regulariser):
     points = network in ("maxout", "affine")  # so that either kind of example is seen
     loss = list(LOSSES)[list(REGULARISERS).index(regulariser)]

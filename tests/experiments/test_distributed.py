@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from command_lines import complaints, tiny
+from compilation import QUICK
 from test_resume import metrics, newest
 
 from genlab.training import workdir as workdirs
@@ -26,7 +27,7 @@ AGAIN = "start all of them again to go on from the newest checkpoint"
 def start(environment, tmp_path_factory):
     # process 1 never finds its programs in the cache, which process 0 alone writes; fully optimized, those that draw
     # parameters take seconds to compile
-    environment = environment | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    environment = environment | {"XLA_FLAGS": QUICK}
     with forks.starter(environment, tmp_path_factory.mktemp("output")) as start:
         yield start
 

@@ -8,6 +8,7 @@ import forks
 import numpy as np
 import pytest
 from command_lines import complaints
+from compilation import QUICK
 from test_resume import final_arrays, metrics, newest
 
 from genlab.networks.inception import WHENCE
@@ -72,7 +73,7 @@ def arguments(variant, workdir, **changes):
 @pytest.fixture(scope="module")
 def start(environment, tmp_path_factory):
     """(module, arguments) -> forks.Running."""
-    environment = environment | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    environment = environment | {"XLA_FLAGS": QUICK}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forks, "DRIVER", DRIVER)
         with forks.starter(environment, tmp_path_factory.mktemp("output")) as start:

@@ -10,6 +10,7 @@ import forks
 import numpy as np
 import pytest
 from command_lines import complaints, tiny
+from compilation import QUICK
 from test_resume import final_arrays, metrics, newest
 
 # where a gradient vanishes Adam divides its last bit by eps, and at a kink the last bit decides
@@ -23,7 +24,7 @@ BLOCKS = ("generation", "representation", "density")
 @pytest.fixture(scope="module")
 def start(environment, tmp_path_factory):
     # fully optimized, the programs that draw parameters take longer to compile than all runs to train
-    environment = environment | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    environment = environment | {"XLA_FLAGS": QUICK}
     with forks.starter(environment, tmp_path_factory.mktemp("output")) as start:
         yield start
 

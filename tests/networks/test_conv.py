@@ -159,7 +159,7 @@ def test_gradient_penalty_inside_scan():
     def descend(model):
         def body(kernels, x):
             _, gradients = gradient_penalty(model)(x, kernels)
-            return jax.tree.map(lambda k, g: k - 0.1 * g, kernels, gradients), None
+            return jax.tree.map(lambda k, g: k - 0.001 * g, kernels, gradients), None
 
         return jax.jit(lambda kernels, xs: lax.scan(body, kernels, xs)[0])
 
