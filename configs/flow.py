@@ -95,6 +95,7 @@ def full(config: ml_collections.ConfigDict) -> None:
 def nice(config: ml_collections.ConfigDict) -> None:
     """Dinh et al. 2015: four additive couplings, a last scaling, logistic noise; pixels without a logit.
 
+    4.28 bits per dimension of u, one seed, 50 minutes of a CPU core.
     Scaling before every layer is the same family. Without it the noise in pixels that are always black, whose scale is
     a thousandth of the others', drowns the gradient: 5.58 bits per dimension after 400 steps, not 4.94.
     """
@@ -110,6 +111,7 @@ def nice(config: ml_collections.ConfigDict) -> None:
 def realnvp(config: ml_collections.ConfigDict) -> None:
     """Papamakarios et al. 2017: five pairs of affine couplings, in logit space with alpha = 1e-6."""
     full(config)
+    config.num_steps = 6_000
     config.model.num_layers = 10
     config.model.mixing = "none"
     config.model.alpha = 1e-6
@@ -127,8 +129,12 @@ def realnvp_multi_scale(config: ml_collections.ConfigDict) -> None:
 
 
 def maf(config: ml_collections.ConfigDict) -> None:
-    """Papamakarios et al. 2017: five autoregressive layers, the order reversed after each."""
+    """Papamakarios et al. 2017: five autoregressive layers, the order reversed after each.
+
+    -1228 nats in logit space, one seed, 20 minutes of a CPU core.
+    """
     full(config)
+    config.num_steps = 6_000
     config.model.network = "autoregressive"
     config.model.alpha = 1e-6
 
@@ -144,7 +150,7 @@ def glow(config: ml_collections.ConfigDict) -> None:
 
 
 def spline(config: ml_collections.ConfigDict) -> None:
-    """Durkan et al. 2019 in the plane: coupling layers of splines on eight Gaussians."""
+    """Durkan et al. 2019 in the plane: coupling layers of splines on eight Gaussians: 0.012 nats from the truth."""
     config.data.name = "ring"
     config.data.num_validation = 2_500
     config.batch_size = 512
