@@ -184,4 +184,4 @@ def test_state_holds_arrays_only_and_survives_a_round_trip():
 def test_algorithm_names_its_abilities():
     abilities = ("init", "step", "evaluate", "generate", "encode", "decode", "log_prob")
     facts = ("density", "latents", "space", "conditional")
-    assert Algorithm._fields == (*abilities, *facts, "complete")
+    assert Algorithm._fields == (*abilities, *facts, "complete", "stages")

@@ -111,8 +111,8 @@ def test_a_sweep_leaves_numbers_and_a_plot(tmp_path):
     [
         (
             "--rows=dense,dens",
-            "--rows has no 'dens'; known: dense, conv, dcgan, gradient_penalty, keras, autoencoders, gans, flows, "
-            "autoregressive",
+            "--rows has no 'dens'; known: dense, conv, dcgan, gradient_penalty, stylegan2, keras, autoencoders, gans, "
+            "styles, flows, autoregressive",
         ),
         ("--rows=", "--rows is empty and no sweep is asked for"),
         ("--widths=64,0", "--widths has '0'; it takes whole numbers from 1"),
